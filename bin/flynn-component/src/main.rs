@@ -1,0 +1,3 @@
+//! Controller, scheduler, worker and the other services that cost nothing to restart.
+
+fn main() {}

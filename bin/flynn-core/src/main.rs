@@ -1,0 +1,3 @@
+//! Discovery, overlay, router and database drivers.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The host daemon and the operator's commands.
+
+fn main() {}

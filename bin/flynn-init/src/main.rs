@@ -1,0 +1,3 @@
+//! Supervisor and first process of every job.
+
+fn main() {}

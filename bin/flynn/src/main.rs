@@ -1,0 +1,3 @@
+//! The flynn command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Commands and rendering of flynn.

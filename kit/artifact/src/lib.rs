@@ -1,0 +1,1 @@
+//! Image manifests, layers and their content-addressed ids.

@@ -1,0 +1,1 @@
+//! Keys and tokens: constant-time comparison, HMAC tokens with expiry.

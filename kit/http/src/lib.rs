@@ -1,0 +1,1 @@
+//! HTTP conventions every Flynn service shares: errors, JSON, SSE, attach upgrades, one client.

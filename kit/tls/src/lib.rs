@@ -1,0 +1,1 @@
+//! Certificates of the cluster: CA, leaf certificates, pins, one provider.

@@ -1,0 +1,1 @@
+//! Wire types of discoverd and its typed client.

@@ -1,0 +1,1 @@
+//! Services, instances, leaders and metadata as a pure state machine.

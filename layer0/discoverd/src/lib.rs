@@ -1,0 +1,1 @@
+//! Service discovery: HTTP and SSE, DNS, a durable Raft node.

@@ -1,0 +1,1 @@
+//! Wire types of flynn-host and its typed client.

@@ -1,0 +1,1 @@
+//! Launcher and supervisor of one job: namespaces, cgroups, seccomp, overlay, pty.

@@ -1,0 +1,1 @@
+//! Layer store of one host: import, fetch, verify, mount, collect.

@@ -1,0 +1,1 @@
+//! The host daemon: jobs, images, volumes and logs of one host over HTTP.

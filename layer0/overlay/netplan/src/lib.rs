@@ -1,0 +1,1 @@
+//! Subnet leases and the routes that follow from them, pure.

@@ -1,0 +1,1 @@
+//! Gives the host its subnet and connects the subnets of all hosts.

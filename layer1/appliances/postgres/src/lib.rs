@@ -1,0 +1,1 @@
+//! PostgreSQL as an appliance: the driver in singleton mode and its HTTP API.

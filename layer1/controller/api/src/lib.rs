@@ -1,0 +1,1 @@
+//! Wire types of the controller and its typed client.

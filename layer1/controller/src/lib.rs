@@ -1,0 +1,1 @@
+//! Apps, releases, formations and their events on PostgreSQL.

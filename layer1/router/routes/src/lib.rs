@@ -1,0 +1,1 @@
+//! Route matching and the choice of a backend, pure.

@@ -1,0 +1,1 @@
+//! HTTP(S), WebSocket and TCP load balancer.

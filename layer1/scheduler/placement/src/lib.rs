@@ -1,0 +1,1 @@
+//! Which job goes to which host, and why: a pure planner.

@@ -1,0 +1,1 @@
+//! Real daemons, containers and networks in namespaces of their own.
