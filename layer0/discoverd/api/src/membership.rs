@@ -1,0 +1,53 @@
+//! What the endpoints about discoverd's own servers say, and what a host is told about them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The answer of `GET /raft/leader`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaftLeader {
+    /// `ip:port`.
+    pub host: String,
+}
+
+/// The answer of `PUT /raft/peers/:peer` and `POST /shutdown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastIndex {
+    /// The last index of the log.
+    pub last_index: u64,
+}
+
+/// The body of the notification a host gets: `POST /host/discoverd`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscoverdConfig {
+    /// The job discoverd runs in; empty outside of a job.
+    #[serde(default)]
+    pub job_id: String,
+    /// Comma list of `host:port`, no scheme.
+    #[serde(default)]
+    pub url: String,
+    /// Where DNS is answered, empty until it is.
+    #[serde(default)]
+    pub dns: String,
+}
+
+/// The metadata of service `discoverd` while its servers are replaced one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceDeployment {
+    /// The deployment.
+    pub id: String,
+    /// How far each server, by `ip:port`, is.
+    #[serde(default)]
+    pub states: BTreeMap<String, DeploymentState>,
+}
+
+/// How far one server of a [`ServiceDeployment`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeploymentState {
+    /// The new server takes over now.
+    Performing,
+    /// The new server serves.
+    Done,
+}
