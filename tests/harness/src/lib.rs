@@ -1,1 +1,11 @@
-//! flynn-dev: what the scripts are too short for: images, test clusters, budgets.
+//! What the scripts are too short for: sandboxes that leave nothing behind, hosts as namespaces,
+//! root file systems, and the checks of the repository's own rules.
+//!
+//! The binary is `flynn-dev`; the cluster tests use the library. Nothing here is part of the product.
+
+pub mod checks;
+pub mod command;
+pub mod hosts;
+pub mod images;
+pub mod sandbox;
+pub mod sweep;

@@ -1,0 +1,243 @@
+//! Hosts of a test cluster as namespaces inside a sandbox.
+//!
+//! A host has a network namespace on a common bridge (with NAT to the sandbox's way out), a pinned
+//! mount namespace that outlives its processes, and a process namespace per boot. A *power cut* ends
+//! the process namespace: every process of the host is gone at once, disk and mounts stay.
+
+use std::ffi::OsStr;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::{command, sandbox};
+
+const BRIDGE: &str = "fhosts";
+const NETWORK: [u8; 3] = [172, 31, 0];
+
+/// The network all hosts of a sandbox share.
+#[derive(Debug)]
+pub struct Hosts {
+    dir: PathBuf,
+    added: u8,
+}
+
+/// One host.
+#[derive(Debug)]
+pub struct Host {
+    /// Its id, as in `--id`.
+    pub id: String,
+    /// Its external address.
+    pub ip: Ipv4Addr,
+    /// Its disk.
+    pub dir: PathBuf,
+    init: Option<Child>,
+    init_pid: u32,
+}
+
+impl Hosts {
+    /// The network of this sandbox. Fails outside of one: tests never touch the machine's network.
+    pub fn in_sandbox() -> anyhow::Result<Self> {
+        let state = std::env::var_os(sandbox::STATE_ENV).context(
+            "cluster tests run in a sandbox: use script/test, or `flynn-dev sandbox -- …`",
+        )?;
+        let dir = PathBuf::from(state).join("hosts");
+        std::fs::create_dir_all(&dir)?;
+        let hosts = Self { dir, added: 0 };
+        if !Path::new("/sys/class/net").join(BRIDGE).exists() {
+            hosts.make_bridge()?;
+        }
+        Ok(hosts)
+    }
+
+    fn make_bridge(&self) -> anyhow::Result<()> {
+        let [a, b, c] = NETWORK;
+        let known = Command::new("ip").args(["link", "show", BRIDGE]).output()?.status.success();
+        if known {
+            return Ok(());
+        }
+        command::run(&["ip", "link", "add", BRIDGE, "type", "bridge"])?;
+        command::run(&["ip", "addr", "add", &format!("{a}.{b}.{c}.1/24"), "dev", BRIDGE])?;
+        command::run(&["ip", "link", "set", BRIDGE, "up"])?;
+        let rules = format!(
+            "table ip fhosts {{ chain out {{ type nat hook postrouting priority 100; \
+             ip saddr {a}.{b}.{c}.0/24 oifname != \"{BRIDGE}\" masquerade; }} }}\n"
+        );
+        command::with_input(&["nft", "-f", "-"], rules.as_bytes())?;
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+        Ok(())
+    }
+
+    /// A new host, booted, with nothing running on it.
+    pub fn add(&mut self, id: &str) -> anyhow::Result<Host> {
+        self.added += 1;
+        let [a, b, c] = NETWORK;
+        let ip = Ipv4Addr::new(a, b, c, 10 + self.added);
+        let dir = self.dir.join(id);
+        std::fs::create_dir_all(&dir)?;
+        connect(id, ip)?;
+        let pin = dir.join("mount-namespace");
+        std::fs::write(&pin, "")?;
+        command::run(&[
+            "unshare",
+            &format!("--mount={}", pin.display()),
+            "--propagation",
+            "private",
+            "true",
+        ])?;
+        let mut host = Host { id: id.to_owned(), ip, dir, init: None, init_pid: 0 };
+        host.boot()?;
+        Ok(host)
+    }
+}
+
+fn connect(id: &str, ip: Ipv4Addr) -> anyhow::Result<()> {
+    let [a, b, c] = NETWORK;
+    let inside = ["ip", "-n", id];
+    let device = format!("h-{id}");
+    command::run(&["ip", "netns", "add", id])?;
+    command::run(&[
+        "ip", "link", "add", &device, "type", "veth", "peer", "name", "eth0", "netns", id,
+    ])?;
+    command::run(&["ip", "link", "set", &device, "master", BRIDGE, "up"])?;
+    for rest in [
+        vec!["link", "set", "lo", "up"],
+        vec!["addr", "add", &format!("{ip}/24"), "dev", "eth0"],
+        vec!["link", "set", "eth0", "up"],
+        vec!["route", "add", "default", "via", &format!("{a}.{b}.{c}.1")],
+    ] {
+        command::run(&[&inside[..], &rest[..]].concat())?;
+    }
+    Ok(())
+}
+
+impl Host {
+    /// Starts the host's first process; the daemons are started by the test.
+    pub fn boot(&mut self) -> anyhow::Result<()> {
+        let pid_file = self.dir.join("init.pid");
+        drop(std::fs::remove_file(&pid_file));
+        let child = Command::new(flynn_dev()?)
+            .arg("host-init")
+            .arg(&self.id)
+            .arg(&self.dir)
+            .stdin(Stdio::null())
+            .spawn()
+            .context("cannot start the host's init")?;
+        self.init = Some(child);
+        let text = eventually(Duration::from_secs(60), || {
+            std::fs::read_to_string(&pid_file).ok().filter(|text| text.ends_with('\n'))
+        });
+        self.init_pid = text.context("the host did not boot")?.trim().parse()?;
+        Ok(())
+    }
+
+    /// A command that will run on this host, as another process of it.
+    pub fn command<S: AsRef<OsStr>>(&self, program: S) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--target={}", self.init_pid));
+        command.args(["--mount", "--net", "--pid", "--"]).arg(program);
+        command.current_dir("/");
+        command
+    }
+
+    /// The process ids (as this process sees them) of the host's processes named `name`.
+    pub fn pids(&self, name: &str) -> Vec<i32> {
+        let Ok(ours) = std::fs::read_link(format!("/proc/{}/ns/pid", self.init_pid)) else {
+            return Vec::new();
+        };
+        let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let numbers =
+            entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let on_host = |pid: &i32| {
+            let named = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let namespace = std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+            named.trim() == name && namespace.is_ok_and(|namespace| namespace == ours)
+        };
+        numbers.filter(on_host).collect()
+    }
+
+    /// SIGKILL to every process of the host named `name`. Says how many there were.
+    pub fn kill(&self, name: &str) -> usize {
+        let pids = self.pids(name);
+        for pid in &pids {
+            // SAFETY: kill takes numbers only; the process is one of this sandbox.
+            unsafe { libc::kill(*pid, libc::SIGKILL) };
+        }
+        pids.len()
+    }
+
+    /// Every process of the host ends at once; its disk and its mounts stay.
+    pub fn power_cut(&mut self) {
+        if let Some(mut init) = self.init.take() {
+            drop(init.kill());
+            drop(init.wait());
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.power_cut();
+        drop(command::run(&["ip", "netns", "del", &self.id]));
+        let pin = self.dir.join("mount-namespace");
+        drop(command::run(&["umount", "--lazy", &pin.to_string_lossy()]));
+    }
+}
+
+/// The first process of a host: enters its namespaces, starts a process namespace, reaps.
+/// Called by `flynn-dev host-init`.
+pub fn host_init(id: &str, dir: &Path) -> anyhow::Result<ExitCode> {
+    sandbox::die_with_parent()?;
+    if std::process::id() == 1 {
+        command::run(&["mount", "-t", "proc", "proc", "/proc"])?;
+        return sandbox::reap_until(-1);
+    }
+    enter(&dir.join("mount-namespace"), libc::CLONE_NEWNS)?;
+    enter(&Path::new("/run/netns").join(id), libc::CLONE_NEWNET)?;
+    sandbox::unshare(libc::CLONE_NEWPID)?;
+    let mut first = Command::new(flynn_dev()?).arg("host-init").arg(id).arg(dir).spawn()?;
+    let part = dir.join("init.pid.part");
+    std::fs::write(&part, format!("{}\n", first.id()))?;
+    std::fs::rename(part, dir.join("init.pid"))?;
+    first.wait()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn enter(path: &Path, kind: libc::c_int) -> anyhow::Result<()> {
+    let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+    // SAFETY: the descriptor is open for the length of the call; this process is single threaded.
+    if unsafe { libc::setns(file.as_raw_fd(), kind) } != 0 {
+        let error = std::io::Error::last_os_error();
+        return Err(error).with_context(|| format!("cannot enter {}", path.display()));
+    }
+    Ok(())
+}
+
+/// The `flynn-dev` program: this one, or beside the test binary.
+fn flynn_dev() -> anyhow::Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    for directory in me.ancestors().skip(1).take(2) {
+        let candidate = directory.join("flynn-dev");
+        if candidate.exists() {
+            return Ok(candidate);
+        }
+    }
+    bail!("flynn-dev is not beside {}: build the workspace first", me.display())
+}
+
+/// Tries `attempt` until it gives something or `limit` is over.
+pub fn eventually<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = attempt() {
+            return Some(found);
+        }
+        if started.elapsed() > limit {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
