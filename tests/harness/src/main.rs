@@ -45,6 +45,8 @@ enum Command {
         #[arg(long, default_value = ".")]
         root: PathBuf,
     },
+    /// Fails when something of a test run is still on this machine
+    Leftovers,
     /// The first process of a test host
     #[command(hide = true)]
     HostInit { id: String, dir: PathBuf },
@@ -62,6 +64,7 @@ fn main() -> anyhow::Result<ExitCode> {
             images::build_bases(&cache, &names).map(|()| ExitCode::SUCCESS)
         }
         Command::Check { root } => checks::run(&root),
+        Command::Leftovers => sweep::leftovers(),
         Command::HostInit { id, dir } => hosts::host_init(&id, &dir),
         Command::Sweep => sweep::everything().map(|()| ExitCode::SUCCESS),
     }

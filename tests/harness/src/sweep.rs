@@ -1,6 +1,7 @@
 //! Removes what ended or killed runs left. Only things that carry our test prefix are touched.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -49,6 +50,32 @@ pub fn everything() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Names what is still here of runs whose process is gone; success when there is nothing.
+#[expect(clippy::print_stderr, reason = "the answer of a check")]
+pub fn leftovers() -> anyhow::Result<ExitCode> {
+    let mut found = Vec::new();
+    for mount in cgroup_mounts()? {
+        let entries = std::fs::read_dir(&mount).into_iter().flatten().flatten();
+        let ours =
+            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(CGROUP_PREFIX));
+        found.extend(ours.map(|entry| format!("cgroup {}", entry.path().display())));
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let state = state_root().to_string_lossy().into_owned();
+    found.extend(
+        mounts.lines().filter(|line| line.contains(&state)).map(|line| format!("mount {line}")),
+    );
+    found.extend(
+        loops_below(&state_root())?.into_iter().map(|node| format!("loop {}", node.display())),
+    );
+    let runs = std::fs::read_dir(state_root()).into_iter().flatten().flatten();
+    found.extend(runs.map(|entry| format!("state {}", entry.path().display())));
+    for line in &found {
+        eprintln!("left behind: {line}");
+    }
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Kills and removes the top-level cgroups whose name `ours` accepts, in every mounted hierarchy.
 fn remove_cgroups(ours: impl Fn(&str) -> bool) -> anyhow::Result<()> {
     for mount in cgroup_mounts()? {
@@ -95,14 +122,22 @@ fn remove_cgroup(dir: &Path) {
 }
 
 fn detach_loops_below(dir: &Path) -> anyhow::Result<()> {
-    let Ok(devices) = std::fs::read_dir("/sys/block") else { return Ok(()) };
-    for device in devices.flatten() {
+    for node in loops_below(dir)? {
+        command::run(&["losetup", "-d", &node.to_string_lossy()])?;
+    }
+    Ok(())
+}
+
+/// The loop devices whose file lies below `dir`.
+fn loops_below(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    for device in devices {
         let backing = device.path().join("loop/backing_file");
         let Ok(file) = std::fs::read_to_string(backing) else { continue };
         if Path::new(file.trim()).starts_with(dir) {
-            let node = Path::new("/dev").join(device.file_name());
-            command::run(&["losetup", "-d", &node.to_string_lossy()])?;
+            found.push(Path::new("/dev").join(device.file_name()));
         }
     }
-    Ok(())
+    Ok(found)
 }
