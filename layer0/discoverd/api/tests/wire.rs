@@ -1,5 +1,7 @@
 //! The worked examples of the wire, byte for byte: reading one and writing it again gives the same text.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use discoverd_api::{
     DiscoverdConfig, Event, Instance, LastIndex, LeaderType, RaftLeader, ServiceConfig, ServiceMeta,
 };
