@@ -359,7 +359,7 @@ proptest! {
                     watched.entry(event.service().clone()).or_default().hear(&event);
                 }
             }
-            leader.apply(command, index);
+            let _answer = leader.apply(command, index);
         }
         for event in follower.replace(leader.snapshot()) {
             watched.entry(event.service().clone()).or_default().hear(&event);
