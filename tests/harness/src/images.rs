@@ -152,7 +152,7 @@ fn make_base(suite: &str, packages: &[String], path: &Path) -> anyhow::Result<()
 }
 
 /// The first mirror of this machine's own package sources.
-fn mirror() -> anyhow::Result<String> {
+pub(crate) fn mirror() -> anyhow::Result<String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(entries) = std::fs::read_dir("/etc/apt/sources.list.d") {
         files.extend(entries.flatten().map(|entry| entry.path()));

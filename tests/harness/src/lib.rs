@@ -5,6 +5,7 @@
 
 pub mod checks;
 pub mod command;
+pub mod guest;
 pub mod hosts;
 pub mod images;
 pub mod sandbox;

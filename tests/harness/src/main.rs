@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::{checks, hosts, images, sandbox, sweep};
+use harness::{checks, guest, hosts, images, sandbox, sweep};
 
 #[derive(Debug, Parser)]
 #[command(name = "flynn-dev", about = "What the scripts are too short for")]
@@ -40,6 +40,13 @@ enum Command {
         /// Only these images
         names: Vec<String>,
     },
+    /// Boots a Debian 12 guest and runs programs in it
+    Guest {
+        #[arg(long, env = "FLYNN_CACHE", default_value = "/var/cache/flynn")]
+        cache: PathBuf,
+        /// Static test programs; none: only make the guest's disk
+        programs: Vec<PathBuf>,
+    },
     /// Holds the repository against its own rules: purity, direction of dependencies, file headers
     Check {
         #[arg(long, default_value = ".")]
@@ -63,6 +70,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::BaseLayers { cache, names } => {
             images::build_bases(&cache, &names).map(|()| ExitCode::SUCCESS)
         }
+        Command::Guest { cache, programs } if programs.is_empty() => {
+            guest::disk(&cache).map(|_| ExitCode::SUCCESS)
+        }
+        Command::Guest { cache, programs } => guest::run(&cache, &programs),
         Command::Check { root } => checks::run(&root),
         Command::Leftovers => sweep::leftovers(),
         Command::HostInit { id, dir } => hosts::host_init(&id, &dir),
