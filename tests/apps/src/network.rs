@@ -1,0 +1,99 @@
+//! Programs that listen or dial.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn port() -> u16 {
+    std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080)
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_default()
+}
+
+/// Greets with what tells one job from another.
+pub(crate) fn hello() -> ExitCode {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let greeting = format!(
+        "Hello from Flynn on port {} from container {} release {}\n",
+        port(),
+        host.trim(),
+        variable("FLYNN_RELEASE_ID")
+    );
+    http(move |_| greeting.clone())
+}
+
+/// Takes as many milliseconds as the path says: `/5000`.
+pub(crate) fn slow() -> ExitCode {
+    http(|path| {
+        let wait: u64 = path.trim_start_matches('/').parse().unwrap_or(0);
+        std::thread::sleep(Duration::from_millis(wait));
+        format!("waited {wait}\n")
+    })
+}
+
+/// A HTTP/1.1 server with keep-alive and one answer.
+pub(crate) fn http(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> ExitCode {
+    let Ok(listener) = TcpListener::bind(("0.0.0.0", port())) else { return ExitCode::from(1) };
+    let answer = std::sync::Arc::new(answer);
+    for stream in listener.incoming().flatten() {
+        let answer = answer.clone();
+        std::thread::spawn(move || serve(&stream, &*answer));
+    }
+    ExitCode::SUCCESS
+}
+
+fn serve(stream: &TcpStream, answer: &dyn Fn(&str) -> String) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut writer = stream.try_clone().ok()?;
+    loop {
+        let mut first = String::new();
+        if reader.read_line(&mut first).ok()? == 0 {
+            return None;
+        }
+        let path = first.split(' ').nth(1).unwrap_or("/").to_owned();
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok()?;
+            let line = line.trim().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().ok()?;
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink()).ok()?;
+        let body = answer(&path);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        writer.write_all(head.as_bytes()).ok()?;
+        writer.write_all(body.as_bytes()).ok()?;
+    }
+}
+
+/// Sends every line back.
+pub(crate) fn echo() -> ExitCode {
+    let Ok(listener) = TcpListener::bind(("0.0.0.0", port())) else { return ExitCode::from(1) };
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || {
+            let mut reader = stream.try_clone().ok()?;
+            let mut writer = stream;
+            std::io::copy(&mut reader, &mut writer).ok()
+        });
+    }
+    ExitCode::SUCCESS
+}
+
+/// Says for each `host:port` whether a connection could be made: `ADDRESS open|closed`.
+pub(crate) fn dial(addresses: &[String]) -> ExitCode {
+    for address in addresses {
+        let resolved = address.to_socket_addrs().ok().and_then(|mut found| found.next());
+        let open = resolved
+            .is_some_and(|to| TcpStream::connect_timeout(&to, Duration::from_secs(2)).is_ok());
+        println!("{address} {}", if open { "open" } else { "closed" });
+    }
+    ExitCode::SUCCESS
+}
