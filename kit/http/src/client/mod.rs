@@ -132,7 +132,8 @@ impl Client {
 
     async fn call_once<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ClientError> {
         let within = request.timeout.unwrap_or(self.inner.request_timeout);
-        let whole = async { self.send(request.again()).await?.json().await };
+        let whole =
+            async { self.send_following(request.again()).await?.checked().await?.json().await };
         timed("the whole answer", within, whole).await
     }
 
