@@ -1,1 +1,17 @@
-//! Subnet leases and the routes that follow from them, pure.
+//! Subnet leases and the routes that follow from them, pure: which subnet a host takes, and what its
+//! kernel must know of the others. Nothing here talks to discoverd or to the kernel.
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod acquisition;
+mod block;
+mod config;
+mod lease;
+mod wanted;
+
+pub use acquisition::{Acquisition, OutOfSubnets, Proposal, Retry};
+pub use block::{Block, BlockError};
+pub use config::{Config, ConfigError, ConfigInput};
+pub use lease::{Backend, BackendKind, Lease, LeaseChange, Leases, Mac, MacError, lease_changes};
+pub use wanted::{Forwarding, Neighbour, Route, Wanted, WantedChange, device_address};
