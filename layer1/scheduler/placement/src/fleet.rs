@@ -22,6 +22,8 @@ pub(crate) struct Slot<'a> {
     host: &'a Host,
     pub(crate) standing: Standing,
     used: Reservation,
+    /// How full the host is, by its scarcer resource: 1024 is full.
+    pub(crate) load: u64,
     /// Breaks ties between equally good hosts, differently for each process type.
     salt: u64,
 }
@@ -58,6 +60,7 @@ impl<'a> Fleet<'a> {
                 host,
                 standing: standing(host.state, policy, now),
                 used: Reservation::default(),
+                load: 0,
                 salt: hash(id.as_str()),
             })
             .collect();
@@ -89,9 +92,12 @@ impl<'a> Fleet<'a> {
     }
 
     pub(crate) fn reserve(&mut self, number: usize, reservation: Reservation) {
-        let used = &mut self.slots[number].used;
-        used.memory.0 = used.memory.0.saturating_add(reservation.memory.0);
-        used.cpu.0 = used.cpu.0.saturating_add(reservation.cpu.0);
+        let slot = &mut self.slots[number];
+        slot.used.memory.0 = slot.used.memory.0.saturating_add(reservation.memory.0);
+        slot.used.cpu.0 = slot.used.cpu.0.saturating_add(reservation.cpu.0);
+        let part = |used: u64, of: u64| used.saturating_mul(1024) / of.max(1);
+        let (used, of) = (slot.used, slot.host.capacity);
+        slot.load = part(used.memory.0, of.memory.0).max(part(used.cpu.0, of.cpu.0));
     }
 }
 
@@ -115,13 +121,6 @@ impl Slot<'_> {
     pub(crate) fn has_room(&self, wanted: Reservation) -> bool {
         let free = self.free();
         wanted.memory <= free.memory && wanted.cpu <= free.cpu
-    }
-
-    /// How full the host is, by its scarcer resource: 1024 is full.
-    pub(crate) fn load(&self) -> u64 {
-        let part = |used: u64, of: u64| used.saturating_mul(1024) / of.max(1);
-        let (used, of) = (self.used, self.host.capacity);
-        part(used.memory.0, of.memory.0).max(part(used.cpu.0, of.cpu.0))
     }
 
     /// A number that orders equally good hosts, another one for each `seed`.

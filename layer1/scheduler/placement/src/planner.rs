@@ -218,10 +218,12 @@ impl<'a> Planner<'a> {
     }
 
     fn ranking(&self, wish: Wish<'a>, same_type: &BTreeMap<usize, u32>, jobs: usize) -> Ranking {
+        let refusals = self.refusals.get(&(wish.key, wish.name)).map_or(&[][..], Vec::as_slice);
+        let refused = |host: &kit_ids::HostId| refusals.iter().any(|refusal| refusal.host == *host);
         let candidates = self
             .fleet
             .slots()
-            .filter(|(_, slot)| slot.takes(wish.process) && self.refusal(wish, slot.id).is_none())
+            .filter(|(_, slot)| slot.takes(wish.process) && !refused(slot.id))
             .map(|(number, _)| number);
         let seed = hash(wish.key.app.as_str())
             ^ hash(wish.key.release.as_str()).rotate_left(17)

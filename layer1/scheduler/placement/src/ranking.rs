@@ -42,7 +42,7 @@ impl Ranking {
             .map(|number| {
                 let slot = fleet.slot(number);
                 let same_type = same_type.get(&number).copied().unwrap_or(0);
-                Rank { same_type, load: slot.load(), tie: slot.tie(seed), number }
+                Rank { same_type, load: slot.load, tie: slot.tie(seed), number }
             })
             .collect();
         // `jobs` placements never touch more than the `jobs` best hosts: all jobs are equal, and a host
@@ -62,7 +62,7 @@ impl Ranking {
         if slot.has_room(self.reservation) {
             self.heap.push(Reverse(Rank {
                 same_type: best.same_type + 1,
-                load: slot.load(),
+                load: slot.load,
                 ..best
             }));
         }
