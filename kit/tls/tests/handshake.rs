@@ -1,5 +1,7 @@
 //! Real handshakes in memory between the settings this crate makes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
