@@ -1,0 +1,436 @@
+//! One process per job that outlives the daemon: makes the container, holds its streams and its end,
+//! registers its services, answers on a socket. Single-threaded: one loop over poll(2).
+
+mod clients;
+mod container;
+mod ending;
+mod orders;
+mod streams;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::init::{FromInit, ToInit};
+use crate::protocol::{ExitRecord, JobSpec, Notice, State, StateReport, Stream};
+use crate::services::{ServiceEvent, Services};
+use crate::spool::Spool;
+use crate::sys;
+use clients::Clients;
+use container::Container;
+use streams::Streams;
+
+/// How long services may take to be taken out before a signal is delivered or the supervisor ends.
+const DEREGISTER: Duration = Duration::from_secs(5);
+/// How long output may stay open after everybody of the job was killed.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long connected clients may take to read the rest.
+const LINGER: Duration = Duration::from_secs(10);
+/// The longest sleep, against clocks and wake-ups nobody thought of.
+const NAP: Duration = Duration::from_secs(60);
+
+/// Runs the job described on standard input until it has ended; the exit code is the process's.
+pub fn run_supervisor() -> i32 {
+    match Supervisor::prepare() {
+        Ok(mut supervisor) => {
+            supervisor.run();
+            0
+        }
+        Err(_) => 1,
+    }
+}
+
+struct Supervisor {
+    spec: JobSpec,
+    signals: OwnedFd,
+    listener: UnixListener,
+    clients: Clients,
+    spools: [Spool; 3],
+    state: State,
+    container: Option<Container>,
+    streams: Streams,
+    services: Services,
+    resume_wanted: bool,
+    started_at: Option<u64>,
+    oom_kills: u64,
+    /// How the program ended, as init told: exit code and signal.
+    outcome: Option<(Option<i32>, Option<i32>)>,
+    failure: Option<String>,
+    /// When init was seen to be gone.
+    init_ended: Option<Instant>,
+    exit: Option<ExitRecord>,
+    /// When the record was written.
+    concluded: Option<Instant>,
+    /// A signal for the program once its services are out, and when it goes at the latest.
+    held_signal: Option<(i32, Instant)>,
+}
+
+/// What poll(2) found something on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Signals,
+    Listener,
+    Init,
+    InitEnd,
+    OutOfMemory,
+    Output(Stream),
+    Input,
+    Client(usize),
+    Service,
+}
+
+impl Supervisor {
+    fn prepare() -> io::Result<Self> {
+        let mut text = Vec::new();
+        io::stdin().lock().read_to_end(&mut text)?;
+        let spec: JobSpec = serde_json::from_slice(&text)?;
+        leave_daemon()?;
+        let now = Instant::now();
+        let spool = |stream| Spool::create(&spec.job_dir, stream, spec.spool_bytes);
+        Ok(Self {
+            signals: sys::signals_as_descriptor()?,
+            spools: [spool(Stream::Stdout)?, spool(Stream::Stderr)?, spool(Stream::Init)?],
+            listener: clients::listen(&spec.job_dir)?,
+            clients: Clients::default(),
+            state: State::Initial,
+            container: None,
+            streams: Streams::default(),
+            services: Services::new(
+                &spec.services,
+                &spec.instance_meta,
+                spec.discoverd.as_deref(),
+                now,
+            ),
+            resume_wanted: spec.resume_at_once,
+            started_at: None,
+            oom_kills: 0,
+            outcome: None,
+            failure: None,
+            init_ended: None,
+            exit: None,
+            concluded: None,
+            held_signal: None,
+            spec,
+        })
+    }
+
+    fn run(&mut self) {
+        ending::leave_unit(&self.spec.cgroup.prefix, |warning| {
+            log(&mut self.spools[2], "warn", warning);
+        });
+        match container::start(&self.spec) {
+            Ok(container) => self.container = Some(container),
+            Err(error) => {
+                self.failure = Some(error.to_string());
+                self.init_ended = Some(Instant::now());
+                self.conclude_if_over();
+            }
+        }
+        while !self.is_done() {
+            for (source, flags) in self.wait() {
+                self.handle(source, flags);
+            }
+            self.turn();
+        }
+        // The name goes first, so that nobody connects to a socket about to die.
+        let _ = std::fs::remove_file(self.spec.job_dir.join(crate::protocol::SOCKET_NAME));
+    }
+
+    /// What is done after every wake-up, whatever the reason.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        self.read_orders(now);
+        self.deliver_held_signal(now);
+        self.advance_services(now);
+        self.conclude_if_over();
+        let ended = self.concluded.is_some();
+        let outputs_closed = ended || (self.state == State::Running && self.streams.are_drained());
+        let stdout = outputs_closed
+            || (self.state == State::Running && self.streams.output(Stream::Stdout).is_none());
+        let stderr = outputs_closed
+            || (self.state == State::Running && self.streams.output(Stream::Stderr).is_none());
+        self.clients.pump(&self.spools, [stdout, stderr, ended], now);
+        if ended {
+            let report = Notice::State(Box::new(self.report()));
+            self.clients.tell_end(&report);
+            self.clients.pump(&self.spools, [true; 3], now);
+        }
+    }
+
+    fn wait(&self) -> Vec<(Source, PollFlags)> {
+        let sources = self.sources();
+        let mut fds: Vec<_> =
+            sources.iter().map(|(_, fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        let nap = self.next_timeout().saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(nap.as_secs()).unwrap_or(1),
+            tv_nsec: i64::from(nap.subsec_nanos()),
+        };
+        // An interrupted wait is a short one.
+        if poll(&mut fds, Some(&timeout)).is_err() {
+            return Vec::new();
+        }
+        let found = sources.iter().zip(&fds).map(|((source, _, _), fd)| (*source, fd.revents()));
+        found.filter(|(_, flags)| !flags.is_empty()).collect()
+    }
+
+    fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+        let readable = PollFlags::IN;
+        let mut all = vec![
+            (Source::Signals, self.signals.as_fd(), readable),
+            (Source::Listener, self.listener.as_fd(), readable),
+        ];
+        if let Some(container) = self.container.as_ref().filter(|_| self.init_ended.is_none()) {
+            all.push((Source::InitEnd, container.pidfd.as_fd(), readable));
+            if self.outcome.is_none() && self.failure.is_none() {
+                all.push((Source::Init, container.channel.as_fd(), readable));
+            }
+            all.extend(
+                container.oom.as_ref().map(|oom| (Source::OutOfMemory, oom.as_fd(), oom.flags())),
+            );
+        }
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let spool = &self.spools[usize::from(stream.number() - 1)];
+            let held_up = self.clients.lag_behind(spool, stream, self.spec.spool_bytes.0 / 2);
+            let fd = self.streams.output(stream).filter(|_| !held_up);
+            all.extend(fd.map(|fd| (Source::Output(stream), fd, readable)));
+        }
+        all.extend(self.streams.input().map(|fd| (Source::Input, fd, PollFlags::OUT)));
+        let clients = self.clients.interest(self.streams.has_room()).enumerate();
+        all.extend(
+            clients.map(|(at, (stream, flags))| (Source::Client(at), stream.as_fd(), flags)),
+        );
+        all.extend(
+            self.services.interest().into_iter().map(|(fd, flags)| (Source::Service, fd, flags)),
+        );
+        all
+    }
+
+    fn next_timeout(&self) -> Instant {
+        let nap = Instant::now() + NAP;
+        let ends = [
+            self.services.next_timeout(),
+            self.clients.next_timeout(),
+            self.held_signal.map(|(_, latest)| latest),
+            self.init_ended.filter(|_| self.concluded.is_none()).map(|at| at + DRAIN),
+            self.concluded
+                .map(|at| at + if self.services.is_quiet() { LINGER } else { DEREGISTER }),
+        ];
+        ends.into_iter().flatten().fold(nap, Instant::min)
+    }
+
+    fn handle(&mut self, source: Source, flags: PollFlags) {
+        match source {
+            Source::Signals => self.take_signals(),
+            Source::Listener => {
+                let report = self.report();
+                let greeting = || Notice::State(Box::new(report.clone()));
+                self.clients.accept(&self.listener, greeting, Instant::now());
+            }
+            Source::Init => self.listen_to_init(),
+            Source::InitEnd => self.init_has_ended(),
+            Source::OutOfMemory => self.look_at_memory(),
+            Source::Output(stream) => {
+                self.streams.drain(stream, &mut self.spools[usize::from(stream.number() - 1)]);
+            }
+            Source::Input => self.streams.feed(),
+            Source::Client(at)
+                if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) =>
+            {
+                if let Some(client) = self.clients.get(at) {
+                    client.receive();
+                }
+            }
+            // What can be sent is sent, and services go on, at the end of every turn.
+            Source::Client(_) | Source::Service => {}
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
+            match signal {
+                libc::SIGTERM | libc::SIGINT => self.signal_after_deregistering(signal),
+                // Children are reaped when the pidfd of init tells; others have no meaning here.
+                _ => {}
+            }
+        }
+    }
+
+    fn listen_to_init(&mut self) {
+        loop {
+            let Some(container) = &mut self.container else { return };
+            match container.channel.receive_now::<FromInit>() {
+                Ok(Some(message)) => self.take_message(message),
+                Ok(None) => return,
+                Err(_) => {
+                    // Nothing more comes; its end tells the rest. A talkative broken init is ended.
+                    let _ = sys::kill(container.init_pid as i32, libc::SIGKILL);
+                    self.init_has_ended();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_message(&mut self, message: FromInit) {
+        match message {
+            FromInit::Ready if self.state == State::Initial => self.init_is_ready(),
+            FromInit::Running if self.state == State::Ready => {
+                self.started_at = Some(unix_now());
+                self.change_state(State::Running);
+                log(&mut self.spools[2], "info", "starting the job");
+                self.services.start(Instant::now());
+            }
+            FromInit::Failed { error } => self.failure = Some(error),
+            FromInit::Relay { signal } => self.signal_after_deregistering(signal),
+            FromInit::Exited { code, signal } => self.outcome = Some((code, signal)),
+            FromInit::Ready | FromInit::Running => {}
+        }
+    }
+
+    fn init_is_ready(&mut self) {
+        let Some(container) = &mut self.container else { return };
+        let fds = container.channel.take_descriptors();
+        match Streams::new(self.spec.tty, self.spec.open_stdin, fds) {
+            Ok(streams) => self.streams = streams,
+            Err(error) => self.failure = Some(error.to_string()),
+        }
+        self.change_state(State::Ready);
+        self.resume_if_wanted();
+    }
+
+    fn resume_if_wanted(&mut self) {
+        if self.resume_wanted
+            && self.state == State::Ready
+            && let Some(container) = &self.container
+        {
+            self.resume_wanted = false;
+            // When init is gone, its end is noticed anyway.
+            let _ = container.channel.send_now(&ToInit::Resume);
+        }
+    }
+
+    fn signal_after_deregistering(&mut self, signal: i32) {
+        let now = Instant::now();
+        self.stop_services("the job was told to end", now);
+        self.held_signal = Some((signal, now + DEREGISTER));
+    }
+
+    fn deliver_held_signal(&mut self, now: Instant) {
+        if let Some((signal, latest)) = self.held_signal
+            && (self.services.is_quiet() || now >= latest)
+        {
+            self.held_signal = None;
+            if self.send_signal(signal).is_err() && self.state < State::Running {
+                // Told to end before the program ran: there is nobody to hand the signal to.
+                self.kill_all();
+            }
+        }
+    }
+
+    fn send_signal(&mut self, signal: i32) -> Result<(), String> {
+        let Some(container) = self.container.as_ref().filter(|_| self.state.can_signal()) else {
+            return Err("the job is not running".to_owned());
+        };
+        if signal == libc::SIGKILL && self.outcome.is_none() {
+            // By the kernel rather than by a process that may be stopped or out of memory.
+            log(&mut self.spools[2], "info", "killing the job");
+        }
+        container.channel.send_now(&ToInit::Signal { signal }).map_err(|error| error.to_string())
+    }
+
+    fn kill_all(&self) {
+        if let Some(container) = &self.container {
+            // Gone already is fine.
+            let _ = container.cgroup.kill();
+        }
+    }
+
+    fn advance_services(&mut self, now: Instant) {
+        let mut events = Vec::new();
+        self.services.advance(now, &mut events);
+        self.take_service_events(events);
+    }
+
+    fn stop_services(&mut self, reason: &str, now: Instant) {
+        let mut events = Vec::new();
+        self.services.stop(reason, now, &mut events);
+        self.take_service_events(events);
+    }
+
+    fn take_service_events(&mut self, events: Vec<ServiceEvent>) {
+        for event in events {
+            match event {
+                ServiceEvent::Up { service, addr } => {
+                    self.clients.notify_all(&Notice::ServiceUp { service, addr });
+                }
+                ServiceEvent::Down { service, addr, reason } => {
+                    log(
+                        &mut self.spools[2],
+                        "info",
+                        &format!("service {service} is down: {reason}"),
+                    );
+                    self.clients.notify_all(&Notice::ServiceDown { service, addr, reason });
+                }
+                ServiceEvent::AskHttps(check) => {
+                    // The last result holds while nobody is there to ask.
+                    self.clients.notify_one(&Notice::HttpsCheck(check));
+                }
+                ServiceEvent::Kill { service } => {
+                    let line = format!("killing the job: service {service} is down");
+                    log(&mut self.spools[2], "error", &line);
+                    let _ = self.send_signal(libc::SIGKILL);
+                }
+                ServiceEvent::Log(line) => log(&mut self.spools[2], "warn", &line),
+            }
+        }
+    }
+
+    fn change_state(&mut self, state: State) {
+        self.state = state;
+        if !state.has_ended() {
+            let report = self.report();
+            self.clients.notify_all(&Notice::State(Box::new(report)));
+        }
+    }
+
+    fn report(&self) -> StateReport {
+        let lives = self.init_ended.is_none();
+        StateReport {
+            job_id: self.spec.job_id.clone(),
+            state: self.state,
+            pid: self.container.as_ref().filter(|_| lives).map(|container| container.init_pid),
+            supervisor_pid: std::process::id(),
+            started_at_unix_ns: self.started_at,
+            exit: self.exit.clone(),
+            oom_kills: self.oom_kills,
+            streams: self.spools.iter().map(Spool::report).collect(),
+            services: self.services.report(),
+        }
+    }
+}
+
+/// A session of its own, no inherited directory or streams, and the parent of what the job orphans.
+fn leave_daemon() -> io::Result<()> {
+    // Fails only for a process that leads a group already, which is as good.
+    let _ = rustix::process::setsid();
+    rustix::process::chdir("/")?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    sys::put_on(null.as_fd(), 0)
+}
+
+/// A line of the init log (spec/host.md §5): logfmt.
+fn log(spool: &mut Spool, level: &str, message: &str) {
+    spool.append(format!("lvl={level} msg={message:?} component=containerinit\n").as_bytes());
+}
+
+fn unix_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
