@@ -110,10 +110,7 @@ fn maps(dir: &Path, namespace: &OwnedFd) -> Result<(), String> {
 fn lowers(layer: &Path, scratch_dir: &Path, ids: Option<BorrowedFd<'_>>) -> Option<Lowers> {
     let ids = ids.map_or(IdMap::HOST, |namespace| IdMap::new(namespace, TRIAL.base));
     let works = |way: &Lowers| try_overlay(layer, scratch_dir, *way, ids);
-    [Lowers::Descriptors, Lowers::Paths, Lowers::Classic]
-        .into_iter()
-        .find(works)
-        .unwrap_or_default()
+    [Lowers::Descriptors, Lowers::Paths, Lowers::Classic].into_iter().find(works)
 }
 
 fn try_overlay(layer: &Path, scratch_dir: &Path, lowers: Lowers, ids: IdMap<'_>) -> bool {
