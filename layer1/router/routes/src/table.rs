@@ -51,6 +51,11 @@ impl<T> Table<T> {
         Some(&self.http.get(&port)?.find(&lower_case(name))?.root.1)
     }
 
+    /// The route of a TCP port.
+    pub fn find_tcp(&self, port: u16) -> Option<&T> {
+        self.tcp.get(&port).map(|(_, payload)| payload)
+    }
+
     /// All TCP routes by port.
     pub fn tcp(&self) -> impl Iterator<Item = (u16, &RouteId, &T)> {
         self.tcp.iter().map(|(port, (id, payload))| (*port, id, payload))

@@ -1,0 +1,134 @@
+//! Upgrades, websockets above all: a backend connection of its own, the request as it is, and after a
+//! 101 raw bytes both ways.
+
+use std::sync::Arc;
+
+use ::http::header::CONNECTION;
+use ::http::{HeaderValue, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+
+use super::body::{Forwarded, ReplyBody, RequestBody};
+use super::forward::add_cookie;
+use super::{reply, request};
+use crate::connection::Peer;
+use crate::pool::{Sender, dial};
+use crate::service::{Backend, Lease};
+use crate::sticky;
+use crate::table::Target;
+use crate::tunnel::tunnel;
+use crate::worker::Worker;
+
+/// Forwards a request that asks for an upgrade.
+pub(super) async fn serve(
+    worker: &Arc<Worker>,
+    peer: &Peer,
+    target: &Arc<Target>,
+    mut incoming: Request<Incoming>,
+) -> Response<ReplyBody> {
+    let client = hyper::upgrade::on(&mut incoming);
+    request::remove_hop_by_hop(incoming.headers_mut(), true);
+    request::add_forwarded(incoming.headers_mut(), worker, peer);
+    let token =
+        if target.sticky { sticky::token_of(incoming.headers()).map(str::to_owned) } else { None };
+    let Some((lease, mut sender)) = connect(worker, target, token.as_deref()).await else {
+        return close(worker.shared.pages.unavailable());
+    };
+    let outgoing =
+        incoming.map(|body| RequestBody(Some(body).filter(|body| !body.is_end_stream())));
+    let answer = sender.send_request(outgoing);
+    let answer = tokio::time::timeout(worker.shared.limits.response_head, answer).await;
+    let mut response = match answer {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) if error.is_user() => return reply::client_gone(),
+        Ok(Err(_)) | Err(_) => return close(worker.shared.pages.unavailable()),
+    };
+    if target.sticky {
+        add_cookie(response.headers_mut(), token.as_deref(), &lease.backend);
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(worker, client, lease, response);
+    }
+    refused(worker, lease, response)
+}
+
+/// Dials backends in random order, the sticky one first, until one accepts.
+async fn connect(
+    worker: &Arc<Worker>,
+    target: &Target,
+    token: Option<&str>,
+) -> Option<(Lease, Sender)> {
+    let backends = target.service.backends();
+    let eligible = backends.eligible(target.leader);
+    let sticky = token.and_then(|token| eligible.iter().position(|b| b.token == token));
+    for index in routes::shuffled(eligible.len(), sticky, worker.seed()) {
+        let Some(lease) = Lease::take(&eligible[index]) else { continue };
+        match handshake(worker, &lease.backend).await {
+            Ok(sender) => return Some((lease, sender)),
+            Err(error) => tracing::debug!(service = %target.service.name,
+                backend = %lease.backend.identity.addr, %error, "backend could not be dialled"),
+        }
+    }
+    None
+}
+
+async fn handshake(worker: &Arc<Worker>, backend: &Backend) -> std::io::Result<Sender> {
+    let stream = dial(backend, worker.shared.limits.dial).await?;
+    let (sender, connection) = hyper::client::conn::http1::Builder::new()
+        .title_case_headers(true)
+        .max_header_size(worker.shared.limits.head_bytes)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(std::io::Error::other)?;
+    worker.tracker.spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::trace!(%error, "backend connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// Passes the 101 on and joins both connections once the client's is free.
+fn switch(
+    worker: &Arc<Worker>,
+    client: hyper::upgrade::OnUpgrade,
+    lease: Lease,
+    mut response: Response<Incoming>,
+) -> Response<ReplyBody> {
+    let backend = hyper::upgrade::on(&mut response);
+    let lease = lease.into_tunnel();
+    worker.tracker.spawn(async move {
+        match tokio::try_join!(client, backend) {
+            Ok((client, backend)) => tunnel(TokioIo::new(client), TokioIo::new(backend)).await,
+            Err(error) => tracing::debug!(%error, "upgrade was not completed"),
+        }
+        drop(lease);
+    });
+    let (mut parts, _) = response.into_parts();
+    request::remove_hop_by_hop(&mut parts.headers, true);
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    Response::from_parts(parts, ReplyBody::text(bytes::Bytes::new()))
+}
+
+/// A backend that does not upgrade: its answer is delivered and the connection closes.
+fn refused(
+    worker: &Arc<Worker>,
+    lease: Lease,
+    response: Response<Incoming>,
+) -> Response<ReplyBody> {
+    let (mut parts, body) = response.into_parts();
+    request::remove_hop_by_hop(&mut parts.headers, false);
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    close(Response::from_parts(
+        parts,
+        ReplyBody::backend(Forwarded::new(worker, lease, None, body)),
+    ))
+}
+
+fn close(mut response: Response<ReplyBody>) -> Response<ReplyBody> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}

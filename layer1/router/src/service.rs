@@ -1,0 +1,166 @@
+//! A routed service at run time: its backends with their counters and idle connections, and how one
+//! request gets hold of one.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use routes::{Choice, InFlight};
+use tokio::sync::Notify;
+
+use crate::pool::Pool;
+
+/// A discovery service that routes lead to. Routes of one service share it.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    backends: RwLock<Arc<Backends>>,
+}
+
+/// The backends that get requests now.
+#[derive(Debug, Default)]
+pub(crate) struct Backends {
+    pub(crate) all: Vec<Arc<Backend>>,
+    /// Which of them leads, if it is among them.
+    pub(crate) leader: Option<usize>,
+}
+
+/// One instance of a service.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) identity: routes::Backend,
+    /// The address, if it is a literal one; a name is resolved at each dial.
+    pub(crate) socket: Option<SocketAddr>,
+    /// The value of its sticky cookie.
+    pub(crate) token: String,
+    pub(crate) in_flight: InFlight,
+    /// Upgraded connections: they count as load, but nobody waits for their end.
+    tunnels: AtomicU64,
+    pub(crate) pool: Pool,
+    /// Woken when the last request of a draining backend has ended.
+    drained: Arc<Notify>,
+}
+
+impl Service {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), backends: RwLock::default() }
+    }
+
+    /// The backends as they are now.
+    pub(crate) fn backends(&self) -> Arc<Backends> {
+        self.backends.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_backends(&self, backends: Backends) {
+        *self.backends.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(backends);
+    }
+}
+
+impl Backends {
+    /// Those a route may use: all, or the leader alone.
+    pub(crate) fn eligible(&self, leader_only: bool) -> &[Arc<Backend>] {
+        match (leader_only, self.leader) {
+            (false, _) => &self.all,
+            (true, Some(index)) => self.all.get(index..=index).unwrap_or_default(),
+            (true, None) => &[],
+        }
+    }
+}
+
+impl Backend {
+    pub(crate) fn new(
+        identity: routes::Backend,
+        token: String,
+        pool: Pool,
+        drained: Arc<Notify>,
+    ) -> Self {
+        let socket = identity.addr.parse().ok();
+        let (in_flight, tunnels) = (InFlight::default(), AtomicU64::new(0));
+        Self { identity, socket, token, in_flight, tunnels, pool, drained }
+    }
+
+    fn load(&self) -> u64 {
+        self.in_flight.count() + self.tunnels.load(Ordering::Relaxed)
+    }
+}
+
+/// A request's search for a backend: each is tried at most once, a few at most.
+#[derive(Debug)]
+pub(crate) struct Search {
+    service: Arc<Service>,
+    leader_only: bool,
+    backends: Arc<Backends>,
+    choice: Choice,
+    seed: u64,
+    /// How often the list was read anew because a chosen backend had begun to drain.
+    renewals: u8,
+}
+
+/// A list that is replaced faster than this many times within one request is not chased further.
+const MAX_RENEWALS: u8 = 8;
+
+impl Search {
+    pub(crate) fn new(service: &Arc<Service>, leader_only: bool, seed: u64) -> Self {
+        let (choice, backends) = (Choice::new(seed), service.backends());
+        Self { service: service.clone(), leader_only, backends, choice, seed, renewals: 0 }
+    }
+
+    /// The next backend to try: the one of the sticky token first.
+    pub(crate) fn next(&mut self, token: Option<&str>) -> Option<Lease> {
+        loop {
+            let eligible = self.backends.eligible(self.leader_only);
+            let sticky = token.and_then(|token| eligible.iter().position(|b| b.token == token));
+            let load = |index: usize| eligible[index].load();
+            let index = self.choice.next(eligible.len(), sticky, load)?;
+            if let Some(lease) = Lease::take(&eligible[index]) {
+                return Some(lease);
+            }
+            // It went down since the list was read: the new list may have others.
+            self.renewals += 1;
+            if self.renewals > MAX_RENEWALS {
+                return None;
+            }
+            self.backends = self.service.backends();
+            self.choice = Choice::new(self.seed.wrapping_add(u64::from(self.renewals)));
+        }
+    }
+}
+
+/// A request in flight at a backend, from the choice to the last byte of the response.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) backend: Arc<Backend>,
+}
+
+impl Lease {
+    /// None when the backend is draining.
+    pub(crate) fn take(backend: &Arc<Backend>) -> Option<Self> {
+        backend.in_flight.enter().then(|| Self { backend: backend.clone() })
+    }
+
+    /// The request became a tunnel: it goes on as load only.
+    pub(crate) fn into_tunnel(self) -> TunnelLease {
+        self.backend.tunnels.fetch_add(1, Ordering::Relaxed);
+        TunnelLease { backend: self.backend.clone() }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.backend.in_flight.leave() {
+            self.backend.drained.notify_one();
+        }
+    }
+}
+
+/// An upgraded or TCP connection to a backend.
+#[derive(Debug)]
+pub(crate) struct TunnelLease {
+    backend: Arc<Backend>,
+}
+
+impl Drop for TunnelLease {
+    fn drop(&mut self) {
+        self.backend.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+}
