@@ -150,9 +150,9 @@ impl View {
     fn complete(&mut self, service: &str, told: &mut VecDeque<Event>) {
         if let Some(picture) = self.picture.take() {
             let gone = |id: &InstanceId, _: &mut Instance| !picture.contains(id);
-            for (_, instance) in self.instances.extract_if(.., gone) {
-                told.push_back(Event::about(service, EventKind::Down, instance));
-            }
+            let mut left: Vec<_> = self.instances.extract_if(.., gone).map(|(_, one)| one).collect();
+            left.sort_by_key(|instance| instance.index);
+            told.extend(left.into_iter().map(|one| Event::about(service, EventKind::Down, one)));
             if self.instances.is_empty() && self.leader.take().is_some() {
                 told.push_back(Event::leader(service, None));
             }
@@ -165,8 +165,10 @@ impl View {
 mod tests {
     use super::*;
 
+    /// Its first letter gives its index.
     fn instance(addr: &str, meta: &str) -> Instance {
-        Instance::new("tcp", addr).with_meta("k", meta)
+        let index = addr.bytes().next().map_or(0, u64::from);
+        Instance { index, ..Instance::new("tcp", addr).with_meta("k", meta) }
     }
 
     fn meta(data: u32, index: u64) -> Event {

@@ -1,0 +1,72 @@
+//! The servers themselves: who leads and votes, changes of that, the end of this one.
+
+use std::sync::atomic::Ordering;
+
+use axum::extract::{Path, State as Shared};
+use axum::response::{IntoResponse, Response};
+use discoverd_api::{LastIndex, RaftLeader};
+use http::header::CONNECTION;
+use kit_http::{ApiError, Json};
+
+use super::Context;
+use super::refusal::{NotDone, Target};
+use crate::raft::Leadership;
+
+pub(super) async fn leader(Shared(context): Shared<Context>) -> Result<Json<RaftLeader>, ApiError> {
+    match context.node.leadership() {
+        Leadership::Me => Ok(Json(RaftLeader { host: context.node.addr().to_owned() })),
+        Leadership::Other(host) => Ok(Json(RaftLeader { host })),
+        Leadership::Unknown => Err(ApiError::service_unavailable("discoverd: no known leader")),
+    }
+}
+
+pub(super) async fn list(Shared(context): Shared<Context>) -> Json<Vec<String>> {
+    Json(context.node.peers())
+}
+
+pub(super) async fn add(
+    Shared(context): Shared<Context>,
+    Path(peer): Path<String>,
+    target: Target,
+) -> Result<Json<LastIndex>, NotDone> {
+    target.here(&context)?;
+    context.node.add_peer(&peer).await.map_err(|error| target.unchanged(error))?;
+    Ok(Json(last_index(&context)))
+}
+
+pub(super) async fn remove(
+    Shared(context): Shared<Context>,
+    Path(peer): Path<String>,
+    target: Target,
+) -> Result<(), NotDone> {
+    target.here(&context)?;
+    context.node.remove_peer(&peer).await.map_err(|error| target.unchanged(error))
+}
+
+/// A voter is promoted already.
+pub(super) async fn promote() {}
+
+/// A server that does not vote would answer nothing: it is removed at another one with
+/// `DELETE /raft/peers` and then stopped.
+pub(super) async fn demote(Shared(context): Shared<Context>) -> ApiError {
+    let own = context.node.addr();
+    ApiError::validation_plain(format!(
+        "discoverd: servers that do not vote are not supported yet: stop {own} after removing it with DELETE /raft/peers/{own}"
+    ))
+}
+
+/// Deregisters this server, ends everything but the process, answers with the log's last index.
+pub(super) async fn shutdown(Shared(context): Shared<Context>) -> impl IntoResponse {
+    if let Some(registration) = context.registration.get() {
+        registration.end().await;
+    }
+    context.closing.store(true, Ordering::Release);
+    let last = last_index(&context);
+    context.serving.stop();
+    let answer: Response = Json(last).into_response();
+    ([(CONNECTION, "close")], answer)
+}
+
+fn last_index(context: &Context) -> LastIndex {
+    LastIndex { last_index: context.state.applied().0 }
+}

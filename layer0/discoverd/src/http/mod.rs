@@ -1,0 +1,109 @@
+//! The HTTP surface: routes, what every answer carries, and who may write.
+
+mod instances;
+mod leadership;
+mod members;
+mod meta;
+mod refusal;
+mod services;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::{Request, State as Shared};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post, put};
+use axum::{Extension, Router};
+use futures_util::StreamExt as _;
+use http::{HeaderName, HeaderValue};
+use kit_http::{ApiError, BodyLimit, Status, sse};
+use kit_tasks::Tasks;
+
+use crate::hub::Kinds;
+use crate::notify::Registration;
+use crate::raft::{Leadership, Node};
+use crate::state::State;
+
+/// The largest body read: metadata is a few kilobytes.
+const BODY: usize = 1 << 20;
+
+const PEERS: HeaderName = HeaderName::from_static("discoverd-peers");
+const INDEX: HeaderName = HeaderName::from_static("discoverd-index");
+
+/// What handlers need. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) state: Arc<State>,
+    pub(crate) node: Node,
+    /// The part of the task tree that a shutdown ends.
+    serving: Tasks,
+    closing: Arc<AtomicBool>,
+    /// The server's own registration, once it has one.
+    pub(crate) registration: Arc<OnceLock<Registration>>,
+}
+
+impl Context {
+    pub(crate) fn new(state: Arc<State>, node: Node, serving: &Tasks) -> Self {
+        let (closing, registration) = (Arc::default(), Arc::default());
+        Self { state, node, serving: serving.clone(), closing, registration }
+    }
+
+    /// The events of a service as an answer.
+    fn watch(&self, service: &str, kinds: Kinds) -> Response {
+        let events = self.state.subscribe(service, kinds).into_events();
+        sse::response(events.take_until(self.serving.stop_token().cancelled_owned()))
+    }
+}
+
+/// All routes.
+pub(crate) fn router(context: Context) -> Router {
+    let healthy = context.clone();
+    let router = Router::new()
+        .route(
+            "/services/{service}",
+            put(services::add).delete(services::remove).get(services::watch),
+        )
+        .route("/services/{service}/meta", put(meta::set).get(meta::show))
+        .route("/services/{service}/instances", get(instances::list))
+        .route(
+            "/services/{service}/instances/{instance}",
+            put(instances::add).delete(instances::remove),
+        )
+        .route("/services/{service}/leader", put(leadership::set).get(leadership::show))
+        .route("/raft/leader", get(members::leader))
+        .route("/raft/peers", get(members::list))
+        .route("/raft/peers/{peer}", put(members::add).delete(members::remove))
+        .route("/raft/promote", post(members::promote))
+        .route("/raft/demote", post(members::demote))
+        .route("/ping", get(async || ()))
+        .route("/shutdown", post(members::shutdown))
+        .merge(kit_http::status_router(env!("CARGO_PKG_VERSION"), move || status(healthy.clone())))
+        .layer(Extension(BodyLimit(BODY)))
+        .with_state(context.clone());
+    kit_http::finish(router).layer(from_fn_with_state(context, stamp))
+}
+
+async fn status(context: Context) -> Status {
+    match context.node.leadership() {
+        Leadership::Me | Leadership::Other(_) => Status::healthy(),
+        Leadership::Unknown => Status::unhealthy("discoverd: no known leader"),
+    }
+}
+
+/// Adds the headers of every answer: the index of the state the request found, and the voters.
+async fn stamp(Shared(context): Shared<Context>, request: Request, next: Next) -> Response {
+    let index = context.state.applied();
+    let peers = context.node.peers().join(",");
+    let mut response = if context.closing.load(Ordering::Acquire) {
+        ApiError::service_unavailable("discoverd: shutting down").into_response()
+    } else {
+        next.run(request).await
+    };
+    let headers = response.headers_mut();
+    headers.insert(INDEX, HeaderValue::from(index.0));
+    if let Ok(peers) = HeaderValue::from_str(&peers) {
+        headers.insert(PEERS, peers);
+    }
+    response
+}

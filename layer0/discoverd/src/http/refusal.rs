@@ -1,0 +1,135 @@
+//! How a write that is not done is answered: by the registry's refusal, by the way to the leader, or by
+//! "try again".
+
+use axum::response::{IntoResponse, Response};
+use discoverd_api::{InstanceError, ServiceNameError};
+use discoverd_registry::Refusal;
+use http::header::{HOST, LOCATION};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, Uri};
+use kit_http::{ApiError, ErrorCode};
+
+use super::Context;
+use crate::raft::{Leadership, MembershipError, ProposeError};
+
+/// The answer to a request that was not done.
+#[derive(Debug)]
+pub(super) enum NotDone {
+    Api(ApiError),
+    /// The leader does it.
+    Elsewhere(String),
+}
+
+impl NotDone {
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::Api(ApiError::object_not_found(message))
+    }
+
+    fn no_leader() -> Self {
+        Self::Api(ApiError::service_unavailable("discoverd: no known leader"))
+    }
+}
+
+impl IntoResponse for NotDone {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Api(error) => error.into_response(),
+            Self::Elsewhere(location) => {
+                (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response()
+            }
+        }
+    }
+}
+
+impl From<ApiError> for NotDone {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<ServiceNameError> for NotDone {
+    fn from(error: ServiceNameError) -> Self {
+        Self::Api(ApiError::validation_plain(error.to_string()))
+    }
+}
+
+impl From<InstanceError> for NotDone {
+    fn from(error: InstanceError) -> Self {
+        Self::Api(ApiError::validation_plain(error.to_string()))
+    }
+}
+
+/// The registry's refusal with the code of the wire.
+pub(super) fn refused(refusal: &Refusal) -> ApiError {
+    let code = match refusal {
+        Refusal::ServiceExists(_) | Refusal::MetaExists(_) => ErrorCode::ObjectExists,
+        Refusal::ServiceNotFound(_) => ErrorCode::ObjectNotFound,
+        Refusal::MetaNotFound(_) | Refusal::MetaChanged(_) => ErrorCode::PreconditionFailed,
+        Refusal::NotManual => ErrorCode::Validation,
+    };
+    ApiError::new(code, refusal.to_string())
+}
+
+/// Where a request was meant to go: what a redirect to the leader keeps of it.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    uri: Uri,
+    port: Option<u16>,
+}
+
+impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Target {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self { uri: parts.uri.clone(), port: port_asked(&parts.headers) })
+    }
+}
+
+impl Target {
+    /// Goes on only where this server leads.
+    pub(super) fn here(&self, context: &Context) -> Result<(), NotDone> {
+        match context.node.leadership() {
+            Leadership::Me => Ok(()),
+            elsewhere @ (Leadership::Other(_) | Leadership::Unknown) => {
+                Err(self.elsewhere(&elsewhere))
+            }
+        }
+    }
+
+    /// What a command that was not carried out is answered with.
+    pub(super) fn not_done(&self, error: ProposeError) -> NotDone {
+        match error {
+            ProposeError::Refused(refusal) => NotDone::Api(refused(&refusal)),
+            ProposeError::NotLeader(leadership) => self.elsewhere(&leadership),
+            ProposeError::Unconfirmed => NotDone::Api(ApiError::service_unavailable(
+                "discoverd: the write was not confirmed",
+            )),
+        }
+    }
+
+    /// What a change of voters that was not carried out is answered with.
+    pub(super) fn unchanged(&self, error: MembershipError) -> NotDone {
+        match error {
+            MembershipError::NotLeader(leadership) => self.elsewhere(&leadership),
+            MembershipError::Failed(_) => {
+                NotDone::Api(ApiError::service_unavailable(error.to_string()))
+            }
+        }
+    }
+
+    /// The leader's host with the port the client used: it may reach us by another one than members do.
+    fn elsewhere(&self, leadership: &Leadership) -> NotDone {
+        let Leadership::Other(leader) = leadership else { return NotDone::no_leader() };
+        let host = leader.rsplit_once(':').map_or(leader.as_str(), |(host, _)| host);
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        match self.port {
+            Some(port) => NotDone::Elsewhere(format!("http://{host}:{port}{path}")),
+            None => NotDone::Elsewhere(format!("http://{leader}{path}")),
+        }
+    }
+}
+
+fn port_asked(headers: &HeaderMap) -> Option<u16> {
+    let host = headers.get(HOST)?.to_str().ok()?;
+    host.parse::<http::uri::Authority>().ok()?.port_u16()
+}
