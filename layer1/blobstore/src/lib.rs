@@ -7,6 +7,7 @@
 
 mod catalogue;
 mod contents;
+mod environment;
 mod name;
 mod ranges;
 mod read;
@@ -15,4 +16,5 @@ mod sweep;
 mod write;
 
 pub use contents::Backend;
+pub use environment::EnvironmentError;
 pub use server::{Config, start};

@@ -8,6 +8,7 @@
 mod accounts;
 pub mod cluster;
 mod databases;
+mod environment;
 mod identity;
 pub mod peer;
 pub mod provision;
@@ -17,4 +18,5 @@ mod sql;
 mod status;
 
 pub use accounts::{Account, AccountError};
+pub use environment::EnvironmentError;
 pub use server::ServerError;
