@@ -1,0 +1,179 @@
+//! What the overlay talks to, as far as it talks to it: discoverd's metadata with compare-and-swap
+//! and event stream, and the host's status and network.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use discoverd_api::{Event, ServiceMeta};
+use futures_util::stream;
+use host_api::{DiscoverdConfig, HostStatus, NetworkConfig};
+use kit_http::{ApiError, Json, sse};
+use kit_tasks::{Running, Tasks};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// Generous: only a test that fails waits so long.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits until a condition holds.
+pub(crate) async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let wait = async {
+        loop {
+            if let Some(value) = condition() {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("waited for {what}"))
+}
+
+async fn serve(tasks: &Tasks, router: Router) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    kit_http::serve(tasks, listener, router).unwrap()
+}
+
+/// A discoverd with one service.
+#[derive(Clone)]
+pub(crate) struct Discoverd {
+    inner: Arc<Mutex<Registry>>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Registry {
+    meta: Option<ServiceMeta>,
+    instances: BTreeSet<String>,
+}
+
+impl Discoverd {
+    pub(crate) async fn start(tasks: &Tasks) -> (Self, Running) {
+        let discoverd = Self { inner: Arc::default(), changes: watch::channel(0).0 };
+        let router = Router::new()
+            .route("/services/flannel", put(async || Json(())).get(events))
+            .route("/services/flannel/meta", get(read_meta).put(write_meta))
+            .route("/services/flannel/instances/{id}", put(add_instance))
+            .with_state(discoverd.clone());
+        (discoverd, serve(tasks, router).await)
+    }
+
+    /// The metadata as it stands.
+    pub(crate) fn meta(&self) -> serde_json::Value {
+        let meta = self.inner.lock().unwrap().meta.clone();
+        meta.map(|meta| meta.parse().unwrap()).unwrap_or_default()
+    }
+
+    /// Writes metadata from outside.
+    pub(crate) fn set(&self, data: &serde_json::Value) {
+        let index = self.changes.borrow().to_owned() + 1;
+        self.inner.lock().unwrap().meta = Some(ServiceMeta::replace(index, data).unwrap());
+        self.changes.send_replace(index);
+    }
+
+    pub(crate) fn instances(&self) -> BTreeSet<String> {
+        self.inner.lock().unwrap().instances.clone()
+    }
+}
+
+async fn read_meta(State(discoverd): State<Discoverd>) -> Result<Json<ServiceMeta>, ApiError> {
+    let meta = discoverd.inner.lock().unwrap().meta.clone();
+    meta.map(Json).ok_or_else(|| ApiError::object_not_found("service meta not found"))
+}
+
+async fn write_meta(
+    State(discoverd): State<Discoverd>,
+    Json(mut meta): Json<ServiceMeta>,
+) -> Result<Json<ServiceMeta>, ApiError> {
+    let mut inner = discoverd.inner.lock().unwrap();
+    let stored = inner.meta.as_ref().map_or(0, |meta| meta.index);
+    if stored != meta.index {
+        return Err(match meta.index {
+            0 => ApiError::object_exists("exists"),
+            _ => ApiError::precondition_failed("wrong index"),
+        });
+    }
+    meta.index = *discoverd.changes.borrow() + 1;
+    inner.meta = Some(meta.clone());
+    discoverd.changes.send_replace(meta.index);
+    Ok(Json(meta))
+}
+
+async fn add_instance(
+    State(discoverd): State<Discoverd>,
+    Path(_id): Path<String>,
+    Json(instance): Json<discoverd_api::Instance>,
+) -> Json<()> {
+    discoverd.inner.lock().unwrap().instances.insert(instance.addr);
+    Json(())
+}
+
+/// The metadata, the mark of the present, then every change.
+async fn events(State(discoverd): State<Discoverd>) -> Response {
+    let changes = discoverd.changes.subscribe();
+    let first = stream::iter([sse::Event::json(&Event::current("flannel"))]);
+    let live = stream::unfold((discoverd, changes), async |(discoverd, mut changes)| {
+        changes.changed().await.ok()?;
+        let meta = discoverd.inner.lock().unwrap().meta.clone()?;
+        Some((sse::Event::json(&Event::meta("flannel", meta)), (discoverd, changes)))
+    });
+    sse::response(futures_util::StreamExt::chain(first, live))
+}
+
+/// A host daemon.
+#[derive(Clone, Default)]
+pub(crate) struct Host {
+    inner: Arc<Mutex<HostState>>,
+}
+
+#[derive(Default)]
+struct HostState {
+    discoverd: Option<String>,
+    told: Vec<NetworkConfig>,
+}
+
+impl Host {
+    pub(crate) async fn start(tasks: &Tasks) -> (Self, String) {
+        let host = Self::default();
+        let router = Router::new()
+            .route("/host/status", get(status))
+            .route("/host/network", post(network))
+            .with_state(host.clone());
+        let running = serve(tasks, router).await;
+        (host, format!("http://{}", running.addr()))
+    }
+
+    /// From now on the host knows a discoverd.
+    pub(crate) fn knows(&self, discoverd: &Running) {
+        self.inner.lock().unwrap().discoverd = Some(discoverd.addr().to_string());
+    }
+
+    /// What it was told of its network.
+    pub(crate) fn told(&self) -> Vec<NetworkConfig> {
+        self.inner.lock().unwrap().told.clone()
+    }
+}
+
+async fn status(State(host): State<Host>) -> Json<HostStatus> {
+    let url = host.inner.lock().unwrap().discoverd.clone();
+    Json(HostStatus {
+        id: "host1".parse().unwrap(),
+        tags: Default::default(),
+        pid: 1,
+        url: String::new(),
+        discoverd: url.map(|url| DiscoverdConfig { url, ..DiscoverdConfig::default() }),
+        network: None,
+        version: String::new(),
+        flags: None,
+        resources: None,
+        isolation: None,
+    })
+}
+
+async fn network(State(host): State<Host>, Json(config): Json<NetworkConfig>) {
+    host.inner.lock().unwrap().told.push(config);
+}
