@@ -1,1 +1,29 @@
-//! From nothing to a running platform, as steps.
+//! From nothing to a running platform, as steps: what is done in which order, and the engine that
+//! does it once, however often it is interrupted.
+//!
+//! It needs no controller and no scheduler; those are among the things it starts. Secrets it makes
+//! are on disk before anybody uses them, and never in its output.
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod actions;
+mod cluster;
+mod engine;
+mod options;
+mod output;
+mod record;
+mod steps;
+mod values;
+
+pub use actions::ActionError;
+pub use cluster::{Host, HostsMissing};
+pub use engine::{BootstrapError, Outcome, run, run_steps};
+pub use options::{Options, OptionsError};
+pub use output::{Sink, StepEvent, StepState};
+pub use record::RecordError;
+pub use steps::{
+    Action, AppSpec, CertificateSpec, Count, Encoding, ProcessSpec, RandomSpec, ResourceSpec, Step,
+    WaitSpec, WaitTarget, all as all_steps,
+};
+pub use values::{Value, ValueError};

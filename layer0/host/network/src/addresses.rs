@@ -87,6 +87,14 @@ impl Addresses {
         Ok(lease)
     }
 
+    /// Replaces what a job may reach beyond its partition; gives the lease before and after.
+    pub(crate) fn allow(&mut self, job: &JobId, allow: Vec<Endpoint>) -> Option<(Lease, Lease)> {
+        let lease = self.leases.get_mut(job)?;
+        let before = lease.clone();
+        lease.allow = allow;
+        Some((before, lease.clone()))
+    }
+
     /// Takes a job's address back; it rests from now on.
     pub(crate) fn release(&mut self, job: &JobId, now: Wall) -> Option<Lease> {
         let lease = self.leases.remove(job)?;

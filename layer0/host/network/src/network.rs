@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use crate::addresses::{Lease, NoAddress};
 use crate::config::Config;
 use crate::durable::{Durable, Store};
-use crate::job::{JobNetwork, JobRequest};
+use crate::job::{Endpoint, JobNetwork, JobRequest};
 use crate::link::{self, LinkError};
 use crate::nft::{self, NftError};
 use crate::subnet::Subnet;
@@ -158,6 +158,23 @@ impl Network {
             return Err(error);
         }
         Ok(network)
+    }
+
+    /// Replaces what a job may reach beyond its partition, as services move. Connections that are
+    /// open stay. A job without a network is success.
+    pub async fn set_allowed(
+        &self,
+        job: &JobId,
+        allow: BTreeSet<Endpoint>,
+    ) -> Result<(), NetworkError> {
+        let mut state = self.state.lock().await;
+        let changed = state.addresses.allow(job, allow.into_iter().collect());
+        let Some((before, after)) = changed.filter(|(before, after)| before != after) else {
+            return Ok(());
+        };
+        self.save(&state).await?;
+        let rules = ruleset::allow(&self.config, &before, &after);
+        Ok(nft::load(&self.config.nft, &rules).await?)
     }
 
     /// Takes a job's network away; its address rests. A job without one is success.

@@ -104,6 +104,21 @@ pub(crate) fn detach(config: &Config, lease: &Lease) -> String {
     text
 }
 
+/// Replaces what a job may reach beyond its partition.
+pub(crate) fn allow(config: &Config, before: &Lease, after: &Lease) -> String {
+    let table = &config.table;
+    let mut text = String::new();
+    for element in allowed(before) {
+        for verb in ["add", "delete"] {
+            let _ = writeln!(text, "{verb} element inet {table} allowed {{ {element} }}");
+        }
+    }
+    for element in allowed(after) {
+        let _ = writeln!(text, "add element inet {table} allowed {{ {element} }}");
+    }
+    text
+}
+
 /// Replaces the addresses of known hosts.
 pub(crate) fn known_hosts(config: &Config, hosts: &BTreeSet<Ipv4Addr>) -> String {
     let table = &config.table;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use host_network::{JobRequest, Partition};
+use host_network::{Endpoint, JobRequest, Partition};
 
 use crate::world::{
     BRIDGE, DEADLINE, HOST, PEER, STRANGER, attach, connect, in_a_world, inside, job, reaches,
@@ -123,5 +123,26 @@ fn a_known_host_that_left_is_a_stranger_again() {
         assert_eq!(check("peer", &peer, HOST, &[1113], true), Vec::<String>::new());
         network.set_known_hosts([]).await.unwrap();
         assert_eq!(check("former peer", &peer, HOST, &[1113], false), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn what_a_build_may_reach_can_move() {
+    in_a_world(|world| async move {
+        let network = world.network().await;
+        let store = attach(&network, "store", Partition::System).await;
+        let build = JobRequest::new(job("build"), Partition::Background).allowing(store.ip, 8080);
+        let build = network.attach_job(build).await.unwrap();
+        serve_inside(&store.netns, store.ip, &[8080, 8081]);
+        let from = From(Some(build.netns), None);
+        let mut wrong = check("build", &from, store.ip, &[8080], true);
+        wrong.extend(check("build", &from, store.ip, &[8081], false));
+        let moved = [Endpoint { ip: store.ip, port: 8081 }].into();
+        network.set_allowed(&job("build"), moved).await.unwrap();
+        wrong.extend(check("build", &from, store.ip, &[8081], true));
+        wrong.extend(check("build", &from, store.ip, &[8080], false));
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        network.detach_job(&job("build")).await.unwrap();
+        network.set_allowed(&job("build"), Default::default()).await.unwrap();
     });
 }
