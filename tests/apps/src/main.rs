@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         "limits" => process::limits(),
         "lines" => process::lines(&rest),
         "cat" => process::cat(),
+        "write" => process::write(&rest),
+        "read" => process::read(&rest),
         "fork" => process::fork_bomb(),
         "fill" => process::fill_disk(&rest),
         "probe" => confined::probe(),

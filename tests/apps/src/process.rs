@@ -99,6 +99,21 @@ pub(crate) fn cat() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// `write FILE TEXT`.
+pub(crate) fn write(args: &[String]) -> ExitCode {
+    let [path, text] = args else { return ExitCode::from(64) };
+    if std::fs::write(path, text).is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// `read FILE`: prints it.
+pub(crate) fn read(args: &[String]) -> ExitCode {
+    let text = args.first().and_then(|path| std::fs::read_to_string(path).ok());
+    text.map_or(ExitCode::from(1), |text| {
+        print!("{text}");
+        ExitCode::SUCCESS
+    })
+}
+
 /// Forks until it is refused; says how far it came.
 pub(crate) fn fork_bomb() -> ExitCode {
     let mut children = 0;

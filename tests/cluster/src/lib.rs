@@ -1,1 +1,7 @@
-//! Real daemons, containers and networks in namespaces of their own.
+//! A host with a running daemon, for tests that look at the real thing.
+
+mod jobs;
+mod node;
+
+pub use jobs::{Output, Run};
+pub use node::{Node, PATIENCE, binaries, on_host, until};

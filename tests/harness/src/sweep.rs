@@ -89,6 +89,19 @@ fn remove_cgroups(ours: impl Fn(&str) -> bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How many cgroups there are at and below the top-level ones of this name, in all hierarchies.
+pub fn cgroups_below(name: &str) -> usize {
+    let mounts = cgroup_mounts().unwrap_or_default();
+    mounts.iter().map(|mount| count_directories(&mount.join(name))).sum()
+}
+
+fn count_directories(dir: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let children =
+        entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    1 + children.map(|child| count_directories(&child.path())).sum::<usize>()
+}
+
 fn cgroup_mounts() -> anyhow::Result<Vec<PathBuf>> {
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
     let of_cgroups = mounts.lines().filter_map(|line| {

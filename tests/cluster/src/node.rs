@@ -1,0 +1,174 @@
+//! One host: its daemon, its client, its disk.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use harness::hosts::{Host, Hosts};
+use host_api::HostClient;
+
+/// How long anything may take on a busy machine before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A host with its daemon.
+#[derive(Debug)]
+pub struct Node {
+    /// The host.
+    pub host: Host,
+    /// A client of its daemon; works inside the host's network namespace only.
+    pub client: HostClient,
+    daemon: Option<Child>,
+}
+
+/// Runs `test` on a fresh host, in a thread that lives in the host's network namespace: the ports of
+/// the platform answer nobody else.
+pub fn on_host<F, T>(id: &str, test: F)
+where
+    F: FnOnce(Node) -> T + Send,
+    T: Future<Output = anyhow::Result<()>>,
+{
+    let host = Hosts::in_sandbox().and_then(|mut hosts| hosts.add(id)).expect("a host");
+    let outcome = std::thread::scope(|scope| {
+        let run = || -> anyhow::Result<()> {
+            enter_network(id)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let mut node = Node::new(host)?;
+                node.start_daemon().await?;
+                node.import("test-apps").await?;
+                test(node).await
+            })
+        };
+        scope.spawn(run).join()
+    });
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => panic!("{error:?}"),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn enter_network(id: &str) -> anyhow::Result<()> {
+    let namespace = File::open(Path::new("/run/netns").join(id))?;
+    // SAFETY: the descriptor is open for the length of the call; only this thread changes.
+    if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot enter the host's network");
+    }
+    Ok(())
+}
+
+/// The directory of the built programs.
+pub fn binaries() -> anyhow::Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    let dir = me.ancestors().find(|dir| dir.join("flynn-host").is_file());
+    dir.map(Path::to_owned).context("the programs are not built: cargo build --workspace")
+}
+
+impl Node {
+    fn new(host: Host) -> anyhow::Result<Self> {
+        let client = HostClient::new("http://127.0.0.1:1113")?;
+        Ok(Self { host, client, daemon: None })
+    }
+
+    /// A `flynn-host` command on this host.
+    pub fn flynn_host(&self, args: &[&str]) -> anyhow::Result<Command> {
+        let mut command = self.host.command(binaries()?.join("flynn-host"));
+        command.args(args).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub async fn start_daemon(&mut self) -> anyhow::Result<()> {
+        let prefix = std::env::var(harness::sandbox::PREFIX_ENV).context("not in a sandbox")?;
+        let (data, ip) = (self.host.dir.join("data"), self.host.ip.to_string());
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = self.flynn_host(&["daemon", "--id", &self.host.id])?;
+        command
+            .args(["--external-ip", &ip, "--cgroup-prefix", &format!("{prefix}-{}", self.host.id)])
+            .arg("--data-dir")
+            .arg(&data)
+            .arg("--flynn-init")
+            .arg(binaries()?.join("flynn-init"))
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        self.daemon = Some(command.spawn()?);
+        until("the daemon answers", async || self.client.status().await.is_ok())
+            .await
+            .with_context(|| self.log())
+    }
+
+    /// SIGKILL to the daemon alone.
+    pub fn kill_daemon(&mut self) -> anyhow::Result<()> {
+        if self.host.kill("flynn-host") == 0 {
+            bail!("there was no daemon to kill");
+        }
+        self.reap();
+        Ok(())
+    }
+
+    /// Everything of the host ends at once, then it boots again; the daemon is started.
+    pub async fn power_cut(&mut self) -> anyhow::Result<()> {
+        self.host.power_cut();
+        self.reap();
+        self.host.boot()?;
+        self.start_daemon().await
+    }
+
+    fn reap(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            drop(daemon.kill());
+            drop(daemon.wait());
+        }
+    }
+
+    /// Imports a system image.
+    pub async fn import(&self, name: &str) -> anyhow::Result<()> {
+        let cache = std::env::var("FLYNN_CACHE").unwrap_or_else(|_| "/var/cache/flynn".to_owned());
+        let image = harness::images::built(Path::new(&cache), name)?;
+        let mut command = self.flynn_host(&["image", "import", name])?;
+        self.success(command.args(&image.layers))
+    }
+
+    /// Runs a command that must succeed.
+    pub fn success(&self, command: &mut Command) -> anyhow::Result<()> {
+        let done = command.stdin(Stdio::null()).output()?;
+        if !done.status.success() {
+            let said = String::from_utf8_lossy(&done.stderr);
+            bail!("{command:?}: {}: {said}\n{}", done.status, self.log());
+        }
+        Ok(())
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.host.dir.join("daemon.log")
+    }
+
+    /// The end of the daemon's log, for messages.
+    pub fn log(&self) -> String {
+        let text = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.host.power_cut();
+        self.reap();
+    }
+}
+
+/// Waits until `condition` holds.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while !condition().await {
+        if started.elapsed() > PATIENCE {
+            bail!("waited {PATIENCE:?} in vain until {what}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The cluster suite: one binary, one module per room. Needs a sandbox; see README.md.
+#![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
+mod confinement;
+mod one_job;
