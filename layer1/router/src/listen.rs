@@ -37,24 +37,30 @@ pub(crate) fn listeners(addr: SocketAddr, workers: usize) -> Result<Vec<TcpListe
 /// One listener, not blocking.
 pub(crate) fn listener(addr: SocketAddr) -> Result<TcpListener, BindError> {
     let listen = || -> io::Result<TcpListener> {
-        let socket = bound(addr)?;
+        let socket = unbound(addr)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
     listen().map_err(|source| BindError { addr, source })
 }
 
-/// Keeps a port from other programs without listening on it: clients are refused at once.
+/// Keeps a port from other programs without listening on it: clients are refused at once. Without
+/// SO_REUSEADDR, which would let anybody have a port that nobody listens on.
 pub(crate) fn reserve(addr: SocketAddr) -> Result<Socket, BindError> {
-    bound(addr).map_err(|source| BindError { addr, source })
+    let bind = || -> io::Result<Socket> {
+        let socket = unbound(addr)?;
+        socket.bind(&addr.into())?;
+        Ok(socket)
+    };
+    bind().map_err(|source| BindError { addr, source })
 }
 
-fn bound(addr: SocketAddr) -> io::Result<Socket> {
+fn unbound(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
     Ok(socket)
 }
 
