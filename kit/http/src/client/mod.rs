@@ -179,7 +179,7 @@ impl Client {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = response.status();
             // Errors have their own text; a success without an upgrade is one of the server.
-            response.checked().await?;
+            timed("the answer", self.inner.request_timeout, response.checked()).await?;
             return Err(ClientError::NotUpgraded { status });
         }
         let url = response.url().to_string();

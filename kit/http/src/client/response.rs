@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, StatusCode, Uri};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
@@ -16,6 +16,9 @@ use crate::json::is_json;
 
 /// How much of an unexpected answer is kept for its error.
 const SHOWN_BODY: usize = 1 << 10;
+
+/// How long a body that is read into memory may be silent.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// How much of an error's body is read.
 const ERROR_BODY: usize = 1 << 20;
@@ -72,17 +75,20 @@ impl Response {
         }
     }
 
-    /// The whole body. The caller brings the time-out, as [`Client::call`](super::Client::call) does.
+    /// The whole body. Each piece must come within 60 s; who wants the whole within some time
+    /// brings a time-out, as [`Client::call`](super::Client::call) does.
     pub async fn bytes(self) -> Result<Bytes, ClientError> {
         let (url, limit) = (self.url.to_string(), self.max_body);
-        let whole = Limited::new(self.response.into_body(), limit).collect().await;
-        match whole {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(ClientError::TooLarge { url, limit })
+        let mut pieces = std::pin::pin!(self.into_stream(Some(SILENCE)));
+        let mut whole = BytesMut::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            if whole.len() + piece.len() > limit {
+                return Err(ClientError::TooLarge { url, limit });
             }
-            Err(source) => Err(ClientError::Transport { url, source }),
+            whole.extend_from_slice(&piece);
         }
+        Ok(whole.freeze())
     }
 
     /// The whole body as JSON; an empty body reads as `null`.
