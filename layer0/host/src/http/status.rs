@@ -1,0 +1,119 @@
+//! The host itself over HTTP: status, network, discoverd, tags, free ports.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use host_api::{
+    Capacity, DiscoverdConfig, HostPort, HostResources, HostStatus, NetworkConfig, ResourceCheck,
+};
+use host_network::{NetworkError, Subnet};
+use kit_http::{ApiError, Json};
+use serde_json::{Value, json};
+
+use crate::host::Host;
+
+/// MTU of a network that names none.
+const DEFAULT_MTU: u32 = 1500;
+
+pub(super) async fn status(State(host): State<Arc<Host>>) -> Json<HostStatus> {
+    let told = host.settings.now();
+    let (capacity, reserved, generation) = host.registry.reservations().await;
+    let flags = Some(host.config.flags.clone()).filter(|flags| !flags.is_empty());
+    Json(HostStatus {
+        id: host.config.id.clone(),
+        tags: told.tags.unwrap_or_else(|| host.config.tags.clone()),
+        pid: std::process::id(),
+        url: host.url.clone(),
+        discoverd: told.discoverd,
+        network: told.network,
+        version: host.config.version.clone(),
+        flags,
+        resources: Some(HostResources {
+            memory: Capacity { total: capacity.memory.0, reserved: reserved.memory.0 },
+            cpu: Capacity { total: capacity.cpu.0, reserved: reserved.cpu.0 },
+            generation,
+        }),
+        isolation: Some(host.config.isolation.clone()),
+    })
+}
+
+pub(super) async fn network(
+    State(host): State<Arc<Host>>,
+    Json(config): Json<NetworkConfig>,
+) -> Result<(), ApiError> {
+    let subnet: Subnet =
+        config.subnet.parse().map_err(|error| ApiError::validation("subnet", error))?;
+    let mtu = if config.mtu == 0 { DEFAULT_MTU } else { config.mtu };
+    host.nets.configure(subnet, mtu).await.map_err(|error| match error {
+        NetworkError::SubnetInUse { .. } => ApiError::conflict(error.to_string()),
+        NetworkError::NotConfigured
+        | NetworkError::NoAddress(_)
+        | NetworkError::Firewall(_)
+        | NetworkError::Link(_)
+        | NetworkError::Io { .. } => ApiError::internal(&error),
+    })?;
+    let change = host.settings.change(|told| told.network = Some(config)).await;
+    change.map_err(|error| ApiError::internal(&error))
+}
+
+pub(super) async fn discoverd(
+    State(host): State<Arc<Host>>,
+    Json(config): Json<DiscoverdConfig>,
+) -> Result<(), ApiError> {
+    let change = host.settings.change(|told| told.discoverd = Some(config)).await;
+    change.map_err(|error| ApiError::internal(&error))
+}
+
+/// The status shows what was posted; discoverd shows all of it merged, without empty values.
+pub(super) async fn tags(
+    State(host): State<Arc<Host>>,
+    Json(tags): Json<BTreeMap<String, String>>,
+) -> Result<(), ApiError> {
+    let configured = host.config.tags.clone();
+    let change = host.settings.change(move |told| {
+        let mut published = told.published_tags.take().unwrap_or(configured);
+        published.extend(tags.clone());
+        published.retain(|_, value| !value.is_empty());
+        told.published_tags = Some(published);
+        told.tags = Some(tags);
+    });
+    change.await.map_err(|error| ApiError::internal(&error))
+}
+
+/// Tries every port; what is taken is the detail of the conflict.
+pub(super) async fn resource_check(
+    Json(check): Json<ResourceCheck>,
+) -> Result<Json<Value>, ApiError> {
+    let mut taken = Vec::new();
+    for wanted in check.ports {
+        let proto = if wanted.proto.is_empty() { "tcp".to_owned() } else { wanted.proto };
+        if !is_free(wanted.port, &proto).await? {
+            taken.push(HostPort { port: wanted.port, proto });
+        }
+    }
+    if taken.is_empty() {
+        return Ok(Json(json!({})));
+    }
+    let detail = json!(ResourceCheck { ports: taken });
+    Err(ApiError::conflict("Conflicting resources found").with_detail(detail))
+}
+
+async fn is_free(port: u16, proto: &str) -> Result<bool, ApiError> {
+    let everywhere = (Ipv4Addr::UNSPECIFIED, port);
+    match proto {
+        "tcp" => Ok(tokio::net::TcpListener::bind(everywhere).await.is_ok()),
+        "udp" => Ok(tokio::net::UdpSocket::bind(everywhere).await.is_ok()),
+        other => Err(ApiError::validation("proto", format!("{other:?} must be tcp or udp"))),
+    }
+}
+
+/// This host sends logs nowhere yet.
+pub(super) async fn no_sinks() -> Json<Vec<host_api::Sink>> {
+    Json(Vec::new())
+}
+
+pub(super) async fn no_such_sink(Path(_): Path<String>) -> ApiError {
+    ApiError::object_not_found("sink with that id couldn't be found")
+}

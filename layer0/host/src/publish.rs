@@ -1,0 +1,101 @@
+//! The host in discoverd: registered with its tags once it knows where discoverd is, and watching its
+//! peers, for the firewall and for layers. Discoverd may be away at any time.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use discoverd_api::{Client, Heartbeat, Instance, Servers, ServiceConfig};
+use kit_tasks::Tasks;
+use tokio::sync::watch;
+
+use crate::host::Host;
+use crate::settings::Told;
+
+/// The service all hosts are in.
+const SERVICE: &str = "flynn-host";
+
+/// Keeps the host published, whatever it is told, until the task ends.
+pub(crate) async fn publish(host: Arc<Host>) {
+    let mut told = host.settings.watch();
+    loop {
+        let urls = url_of(&told.borrow_and_update());
+        let Some(urls) = urls else {
+            if told.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let client = match Client::new(&Servers::parse(&urls)) {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::warn!(%urls, %error, "discoverd's URLs cannot be used");
+                if told.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let tasks = host.tasks.child("discoverd");
+        tasks.spawn_until_stop("peers", peers(host.clone(), client.clone()));
+        let instance = Instance { meta: meta(&host), ..Instance::new("tcp", &address(&host)) };
+        let heartbeat = client.announce(&tasks, SERVICE, ServiceConfig::default(), instance);
+        until_other_urls(&host, &heartbeat, &mut told, &urls).await;
+        close(heartbeat, &tasks).await;
+    }
+}
+
+/// Follows tags until discoverd is somewhere else.
+async fn until_other_urls(
+    host: &Host,
+    heartbeat: &Heartbeat,
+    told: &mut watch::Receiver<Told>,
+    urls: &str,
+) {
+    while told.changed().await.is_ok() {
+        let now = url_of(&told.borrow_and_update());
+        if now.as_deref() != Some(urls) {
+            return;
+        }
+        heartbeat.set_meta(meta(host));
+    }
+}
+
+async fn close(heartbeat: Heartbeat, tasks: &Tasks) {
+    heartbeat.close().await;
+    tasks.stop();
+}
+
+async fn peers(host: Arc<Host>, client: Client) {
+    let mut watch = client.watch(SERVICE);
+    loop {
+        watch.next().await;
+        let own = address(&host);
+        let addrs: Vec<_> =
+            watch.instances().values().map(|instance| instance.addr.clone()).collect();
+        let urls = addrs.iter().filter(|addr| **addr != own).map(|addr| format!("http://{addr}"));
+        host.peers.send_replace(urls.collect());
+        let ips = addrs.iter().filter_map(|addr| addr.split(':').next()?.parse::<Ipv4Addr>().ok());
+        if let Err(error) = host.nets.set_known_hosts(ips.collect()).await {
+            tracing::error!(%error, "firewall does not know all hosts");
+        }
+    }
+}
+
+fn url_of(told: &Told) -> Option<String> {
+    let url = &told.discoverd.as_ref()?.url;
+    (!url.is_empty()).then(|| url.clone())
+}
+
+/// `ip:port` of the API.
+fn address(host: &Host) -> String {
+    host.url.trim_start_matches("http://").to_owned()
+}
+
+fn meta(host: &Host) -> BTreeMap<String, String> {
+    let tags = host.settings.now().published_tags.unwrap_or_else(|| host.config.tags.clone());
+    let mut meta: BTreeMap<_, _> =
+        tags.into_iter().map(|(key, value)| (format!("tag:{key}"), value)).collect();
+    meta.insert("id".to_owned(), host.config.id.to_string());
+    meta
+}

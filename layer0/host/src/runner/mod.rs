@@ -1,0 +1,94 @@
+//! The life of one job in this daemon: prepare, start, follow, clean up, maybe restart. One task per
+//! job; it is dropped, not undone, when the daemon stops, and the next daemon takes the job up again.
+
+mod adopt;
+mod cleanup;
+mod description;
+mod follow;
+mod prepare;
+mod pump;
+mod restart;
+mod stop;
+
+use std::sync::Arc;
+
+use host_container::protocol::ExitRecord;
+use kit_ids::JobId;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::host::Host;
+use crate::store::StoreError;
+use crate::supervisor::Supervisor;
+
+pub(crate) use adopt::adopt_all;
+pub(crate) use follow::wire_stream;
+pub(crate) use stop::{StopError, stop, stop_all};
+
+/// Where a job's task begins.
+#[derive(Debug)]
+pub(crate) enum Begin {
+    /// Nothing was done yet.
+    Fresh(Option<OwnedSemaphorePermit>),
+    /// Its supervisor lives.
+    Live(Box<Supervisor>),
+    /// Its supervisor has ended and left a record, or was lost.
+    Over(Option<ExitRecord>),
+    /// It ended in the life of an earlier daemon, which did not clean up.
+    CleanUp,
+}
+
+/// How a job's making and running came out.
+struct Outcome {
+    event: Option<host_job::Event>,
+    /// Nothing was made, so nobody is told of a clean-up.
+    silent: bool,
+}
+
+/// Takes a job up in a task of its own.
+pub(crate) fn spawn(host: &Arc<Host>, job: JobId, begin: Begin) {
+    let (name, host_of_task) = (format!("job {job}"), host.clone());
+    host.tasks.spawn_until_stop(&name, async move {
+        if let Err(error) = live(&host_of_task, &job, begin).await {
+            tracing::error!(%job, %error, "job's state could not be kept");
+        }
+    });
+}
+
+async fn live(host: &Arc<Host>, job: &JobId, begin: Begin) -> Result<(), StoreError> {
+    let outcome = match begin {
+        Begin::Fresh(permit) => fresh(host, job, permit).await,
+        Begin::Live(supervisor) => ended(follow::follow(host, job, *supervisor).await),
+        Begin::Over(record) => ended(follow::over(host, job, record).await),
+        Begin::CleanUp => Outcome { event: None, silent: false },
+    };
+    if let Some(event) = outcome.event {
+        if let host_job::Event::Failed { reason } = &event {
+            tracing::warn!(%job, %reason, "job failed");
+        }
+        host.registry.apply(job, event).await?;
+    }
+    cleanup::clean_up(host, job, outcome.silent).await?;
+    restart::maybe(host, job).await
+}
+
+fn ended(event: host_job::Event) -> Outcome {
+    Outcome { event: Some(event), silent: false }
+}
+
+/// Makes the job and follows it, unless somebody stops it before it has a container.
+async fn fresh(host: &Arc<Host>, job: &JobId, permit: Option<OwnedSemaphorePermit>) -> Outcome {
+    let started = tokio::select! {
+        biased;
+        () = host.registry.stop_requested(job) => {
+            return Outcome { event: Some(host_job::Event::StoppedBeforeStart), silent: true };
+        }
+        started = prepare::start(host, job, permit) => started,
+    };
+    match started {
+        Ok(supervisor) => ended(follow::follow(host, job, supervisor).await),
+        Err(error) => Outcome {
+            silent: error.is_early(),
+            event: Some(host_job::Event::Failed { reason: error.reason() }),
+        },
+    }
+}

@@ -1,0 +1,279 @@
+//! Everything a job needs before its first instruction: network and discoverd known, layers there and
+//! mounted, scratch disk, user ids, address, description, supervisor.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use host_api::{Job, Mountspec};
+use host_container::protocol::{BindMount, JobSpec, NetworkSpec};
+use host_image::{Layer, LayerError, Mounted};
+use host_network::{JobNetwork, JobRequest, NetworkError, Partition};
+use kit_ids::JobId;
+use rustix::process::{Pid, PidfdFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::description::{self, BadJob, Place};
+use crate::host::{Host, app_of};
+use crate::supervisor::Supervisor;
+
+/// How long a supervisor may take to open its socket.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_PAUSE: Duration = Duration::from_millis(5);
+
+/// Why a job has no container.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PrepareError {
+    #[error(transparent)]
+    BadJob(#[from] BadJob),
+    #[error("the job is gone")]
+    Gone,
+    #[error("job {job} required volume {volume}, but that volume does not exist")]
+    NoVolume { job: JobId, volume: String },
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    #[error(transparent)]
+    Fetch(#[from] host_image::FetchError),
+    #[error(transparent)]
+    Mount(#[from] host_image::MountError),
+    #[error("cannot make the scratch disk")]
+    Scratch(#[from] crate::scratch::ScratchError),
+    #[error(transparent)]
+    Range(#[from] crate::ranges::RangeError),
+    #[error("cannot make the network")]
+    Network(#[from] NetworkError),
+    #[error("cannot {action}")]
+    Io { action: &'static str, source: std::io::Error },
+    #[error("the supervisor did not come up within {CONNECT_TIMEOUT:?}")]
+    NoSupervisor,
+}
+
+impl PrepareError {
+    /// Whether nothing was made yet.
+    pub(super) fn is_early(&self) -> bool {
+        matches!(self, Self::BadJob(_))
+    }
+
+    /// The error with its causes, for people.
+    pub(super) fn reason(&self) -> String {
+        let causes =
+            std::iter::successors(Some(self as &dyn std::error::Error), |cause| cause.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+}
+
+/// Makes everything and starts the supervisor.
+pub(super) async fn start(
+    host: &Arc<Host>,
+    id: &JobId,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Result<Supervisor, PrepareError> {
+    let mut job = host.registry.get(id).await?.ok_or(PrepareError::Gone)?.active.job;
+    let place = description::place_of(&job)?;
+    let permit = configured(host, &job, permit).await;
+    let layers = layers(host, &job.mountspecs).await?;
+    let paths = layers.iter().map(|layer| layer.path().to_owned()).collect();
+    host.hold(id, layers);
+    let volumes = volumes(host, &job).await?;
+    let limits = host.limits(&job);
+    let scratch_dir = host.scratch.make(id, limits.scratch).await?;
+    let user_namespace = match place {
+        Place::Mapped => Some(host.ranges.of(&owner(&job)).await?),
+        Place::Host => None,
+    };
+    let network = network(host, &job).await?;
+    let external_ip = network.as_ref().map(|network| network.ip);
+    description::fill_in(&mut job, external_ip);
+    let stored = job.clone();
+    host.registry
+        .update(id, move |active| {
+            active.job = stored;
+            active.internal_ip = external_ip.map(Into::into);
+        })
+        .await?;
+    let job_dir = host.job_dir(id);
+    let bind_files = write_files(host, &job, &job_dir)?;
+    let network =
+        network.map_or(NetworkSpec::Host, |network| NetworkSpec::Namespace(network.netns));
+    let made = description::Made {
+        job_dir: job_dir.clone(),
+        layers: paths,
+        scratch_dir,
+        user_namespace,
+        volumes,
+        bind_files,
+        network,
+        limits,
+        discoverd: host.settings.now().discoverd.map(|discoverd| discoverd.url),
+    };
+    let spec = description::describe(&host.config, &job, made)?;
+    let supervisor = launch(host, &spec, &job_dir).await?;
+    drop(permit);
+    Ok(supervisor)
+}
+
+/// Waits for what the job needs to know; the turn is given back meanwhile.
+async fn configured(
+    host: &Host,
+    job: &Job,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Option<OwnedSemaphorePermit> {
+    let needs_network = !job.config.host_network;
+    let needs_discoverd = !job.config.env.contains_key("DISCOVERD");
+    let mut told = host.settings.watch();
+    let is_there = |told: &crate::settings::Told| {
+        (!needs_network || told.network.is_some()) && (!needs_discoverd || told.discoverd.is_some())
+    };
+    if is_there(&told.borrow()) {
+        return permit;
+    }
+    let had_turn = permit.is_some();
+    drop(permit);
+    // The settings live as long as the host, so this ends only when they are there.
+    drop(told.wait_for(is_there).await);
+    if !had_turn {
+        return None;
+    }
+    host.making.clone().acquire_owned().await.ok()
+}
+
+async fn layers(host: &Host, specs: &[Mountspec]) -> Result<Vec<Mounted>, PrepareError> {
+    let peers = host.peers.borrow().clone();
+    let mut layers: Vec<Mounted> = Vec::new();
+    for spec in specs {
+        let layer = layer_of(spec)?;
+        let key = host.fetcher.ensure(&layer, &peers).await?;
+        let mounts = host.mounts.clone();
+        let mounted = tokio::task::spawn_blocking(move || mounts.acquire(&key)).await;
+        let lost = |error| PrepareError::Io {
+            action: "mount a layer",
+            source: std::io::Error::other(error),
+        };
+        let mounted = mounted.map_err(lost)??;
+        // The same layer twice in one overlay is an error of the kernel's.
+        if layers.iter().all(|layer| layer.path() != mounted.path()) {
+            layers.push(mounted);
+        }
+    }
+    Ok(layers)
+}
+
+fn layer_of(spec: &Mountspec) -> Result<Layer, PrepareError> {
+    let size = u64::try_from(spec.size).unwrap_or(0);
+    if size == 0 {
+        return Err(LayerError::NoSize(spec.id.clone()).into());
+    }
+    Ok(Layer { id: spec.id.clone(), url: spec.url.clone(), size, hashes: spec.hashes.clone() })
+}
+
+async fn volumes(host: &Host, job: &Job) -> Result<Vec<BindMount>, PrepareError> {
+    let mut mounts = Vec::new();
+    for binding in &job.config.volumes {
+        let missing =
+            || PrepareError::NoVolume { job: job.id.clone(), volume: binding.volume.clone() };
+        let source = host.volumes.path(&binding.volume).await.ok_or_else(missing)?;
+        mounts.push(BindMount {
+            source,
+            target: binding.target.clone(),
+            writeable: binding.writeable,
+        });
+    }
+    Ok(mounts)
+}
+
+async fn network(host: &Host, job: &Job) -> Result<Option<JobNetwork>, PrepareError> {
+    if job.config.host_network {
+        return Ok(None);
+    }
+    let partition = description::partition_of(job)?;
+    let mut request = JobRequest::new(job.id.clone(), partition);
+    if let Some(app) = app_of(job) {
+        request = request.of_app(app);
+    }
+    Ok(Some(host.nets.attach_job(request).await?))
+}
+
+/// Who shares a range of user ids: an app's jobs, else the job alone.
+pub(super) fn owner(job: &Job) -> String {
+    app_of(job).map_or_else(|| job.id.to_string(), |app| app.to_string())
+}
+
+/// The files every job sees: names of itself and its name servers.
+fn write_files(host: &Host, job: &Job, job_dir: &Path) -> Result<Vec<BindMount>, PrepareError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let failed = |source| PrepareError::Io { action: "write the job's files", source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(job_dir).map_err(failed)?;
+    let hostname = description::hostname(&job.id);
+    let files = [
+        ("resolv.conf", "/etc/resolv.conf", resolv_conf(host, job)),
+        ("hosts", "/etc/hosts", format!("127.0.0.1 localhost {hostname}\n")),
+    ];
+    let mut mounts = Vec::new();
+    for (name, target, text) in files {
+        let source = job_dir.join(name);
+        std::fs::write(&source, text).map_err(failed)?;
+        mounts.push(BindMount { source, target: target.to_owned(), writeable: false });
+    }
+    Ok(mounts)
+}
+
+/// Discoverd's DNS on the bridge when there is one, else what the host itself asks.
+fn resolv_conf(host: &Host, job: &Job) -> String {
+    let told = host.settings.now();
+    let bridge = told.network.as_ref().and_then(|network| network.subnet.split('/').next());
+    let has_dns = told.discoverd.as_ref().is_some_and(|discoverd| !discoverd.dns.is_empty());
+    if let Some(bridge) = bridge.filter(|_| has_dns) {
+        return format!("nameserver {bridge}\n");
+    }
+    let resolvers = told.network.map(|network| network.resolvers).unwrap_or_default();
+    if resolvers.is_empty() {
+        return std::fs::read_to_string("/etc/resolv.conf").unwrap_or_else(|error| {
+            tracing::warn!(job = %job.id, %error, "job gets no name servers");
+            String::new()
+        });
+    }
+    resolvers.iter().map(|resolver| format!("nameserver {resolver}\n")).collect()
+}
+
+async fn launch(
+    host: &Arc<Host>,
+    spec: &JobSpec,
+    job_dir: &Path,
+) -> Result<Supervisor, PrepareError> {
+    let failed = |source| PrepareError::Io { action: "start the supervisor", source };
+    if let Some(child) = host.launcher.launch(spec).map_err(failed)? {
+        host.tasks.spawn("reap", reap(child));
+    }
+    let connected = async {
+        let mut pause = CONNECT_PAUSE;
+        loop {
+            match Supervisor::connect(job_dir) {
+                Ok(supervisor) => return supervisor,
+                Err(_) => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(CONNECT_PAUSE * 20);
+        }
+    };
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
+    connected.map_err(|_| PrepareError::NoSupervisor)
+}
+
+/// Waits for a supervisor's end, so that it does not stay as a zombie.
+async fn reap(mut child: std::process::Child) {
+    let pidfd = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
+    match pidfd.map_err(std::io::Error::from).and_then(AsyncFd::register) {
+        Ok(pidfd) => drop(pidfd.readable().await),
+        Err(error) => tracing::warn!(%error, "end of a supervisor is not watched"),
+    }
+    if let Err(error) = child.try_wait() {
+        tracing::warn!(%error, "supervisor not reaped");
+    }
+}
+
+/// What the firewall needs to know is the partition; a job of none is of `user`.
+pub(super) fn parse_partition(text: &str) -> Option<Partition> {
+    if text.is_empty() { Some(Partition::User) } else { text.parse().ok() }
+}

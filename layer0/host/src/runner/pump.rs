@@ -1,0 +1,80 @@
+//! One job's output on its way into the log.
+
+use chrono::{DateTime, Utc};
+use host_api::frame::Stream;
+
+use crate::host::Host;
+use crate::logs::{LogReader, Origin, Splitter, Start};
+
+/// The unfinished lines of a job's three streams.
+#[derive(Debug)]
+pub(super) struct Pump {
+    origin: Origin,
+    splitters: [Splitter; 3],
+    offsets: [u64; 3],
+}
+
+impl Pump {
+    /// Goes on behind the last line of the job that is in the log.
+    pub(super) fn resume(host: &Host, origin: Origin) -> Self {
+        let offsets = logged(host, &origin).unwrap_or_else(|error| {
+            tracing::warn!(job = %origin.job, %error, "log not read: output may be in it twice");
+            [0; 3]
+        });
+        Self { splitters: offsets.map(Splitter::starting_at), offsets, origin }
+    }
+
+    /// Where to read stdout, stderr and the init log from.
+    pub(super) fn offsets(&self) -> [u64; 3] {
+        self.offsets
+    }
+
+    /// Bytes of a stream that begin at `offset`.
+    pub(super) fn push(&mut self, host: &Host, stream: Stream, offset: u64, bytes: &[u8]) {
+        for line in self.splitters[index(stream)].push(offset, bytes) {
+            write(host, &self.origin, stream, line.end, line.body);
+        }
+    }
+
+    /// A line of the host's own in the job's init log; it has no place in the stream.
+    pub(super) fn note(&self, host: &Host, text: &str) {
+        write(host, &self.origin, Stream::Init, 0, text.as_bytes().to_vec());
+    }
+
+    /// The streams have ended.
+    pub(super) fn finish(&mut self, host: &Host) {
+        for stream in [Stream::Stdout, Stream::Stderr, Stream::Init] {
+            if let Some(line) = self.splitters[index(stream)].finish() {
+                write(host, &self.origin, stream, line.end, line.body);
+            }
+        }
+    }
+}
+
+fn write(host: &Host, origin: &Origin, stream: Stream, end: u64, body: Vec<u8>) {
+    let now = DateTime::<Utc>::from(std::time::UNIX_EPOCH + host.clock.wall().since_epoch());
+    if let Err(error) = host.logs.append(origin, now, stream, (end, body)) {
+        tracing::error!(job = %origin.job, %error, "line not logged");
+    }
+}
+
+fn index(stream: Stream) -> usize {
+    usize::from(stream.number()) - 1
+}
+
+/// How far each stream of the job is in the log.
+fn logged(host: &Host, origin: &Origin) -> std::io::Result<[u64; 3]> {
+    let mut offsets = [0; 3];
+    let mut reader =
+        LogReader::open(host.logs.dir(), origin.app.as_ref(), &origin.job, Start::History)?;
+    loop {
+        let batch = reader.next_batch()?;
+        if batch.is_empty() {
+            return Ok(offsets);
+        }
+        for message in batch {
+            let offset: &mut u64 = &mut offsets[index(message.stream)];
+            *offset = (*offset).max(message.end);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Ending jobs: a request the program can answer, then a kill.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use host_container::protocol::Order;
+use kit_ids::JobId;
+
+use crate::host::Host;
+use crate::registry::Phase;
+use crate::store::StoreError;
+use crate::supervisor::{OrderError, order};
+
+const TERM: i32 = libc::SIGTERM;
+const KILL: i32 = libc::SIGKILL;
+/// How long a killed job may take to be gone.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a job was not stopped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StopError {
+    #[error("host: unknown job")]
+    Unknown,
+    #[error("host: job is already stopped")]
+    AlreadyStopped,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Stops a job: one that runs is asked, waited for, killed; one that starts is stopped as soon as it
+/// can be.
+pub(crate) async fn stop(host: &Arc<Host>, job: &JobId) -> Result<(), StopError> {
+    let record = host.registry.get(job).await?.ok_or(StopError::Unknown)?;
+    if record.active.status.has_ended() {
+        return Err(StopError::AlreadyStopped);
+    }
+    host.registry.apply(job, host_job::Event::StopRequested).await?;
+    end(host, job).await;
+    Ok(())
+}
+
+/// Stops every job that runs.
+pub(crate) async fn stop_all(host: &Arc<Host>) {
+    let jobs = host.registry.list().await;
+    let active = jobs.into_iter().filter(|record| !record.active.status.has_ended());
+    let stops = active.map(async |record| {
+        let job = record.active.job.id;
+        if let Err(error) = stop(host, &job).await {
+            tracing::warn!(%job, %error, "job not stopped");
+        }
+    });
+    futures_util::future::join_all(stops).await;
+}
+
+/// Ends a job whose stop was asked for while it started.
+pub(super) fn end_later(host: &Arc<Host>, job: &JobId) {
+    let (host_of_task, job) = (host.clone(), job.clone());
+    host.tasks.spawn_until_stop("stop", async move { end(&host_of_task, &job).await });
+}
+
+async fn end(host: &Host, job: &JobId) {
+    let Some(mut phase) = host.registry.phase(job).await else { return };
+    if *phase.borrow() < Phase::Running {
+        return;
+    }
+    let dir = host.job_dir(job);
+    send(job, order(&dir, Order::Signal { signal: TERM }).await);
+    let ended = phase.wait_for(|phase| *phase >= Phase::Ended);
+    if tokio::time::timeout(host.config.stop_grace, ended).await.is_ok() {
+        return;
+    }
+    send(job, order(&dir, Order::Signal { signal: KILL }).await);
+    let ended = phase.wait_for(|phase| *phase >= Phase::Ended);
+    if tokio::time::timeout(KILL_TIMEOUT, ended).await.is_err() {
+        tracing::error!(%job, "job still runs after it was killed");
+    }
+}
+
+/// A lost supervisor counts as success: so is its job.
+fn send(job: &JobId, result: Result<(), OrderError>) {
+    if let Err(error) = result {
+        tracing::debug!(%job, %error, "signal not delivered");
+    }
+}
