@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{CharEscape, Formatter};
 
-use crate::error::{ApiError, ErrorCode};
+use crate::error::ApiError;
 
 /// How much of a request body is read unless a route says otherwise with [`BodyLimit`].
 pub const DEFAULT_BODY_LIMIT: usize = 4 << 20;
@@ -115,7 +115,7 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     T::deserialize(&mut deserializer).map_err(|reason| {
         tracing::debug!(%reason, "request body refused");
-        ApiError { code: ErrorCode::Syntax, ..ApiError::syntax() }
+        ApiError::syntax()
     })
 }
 

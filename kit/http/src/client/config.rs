@@ -122,6 +122,7 @@ impl ClientBuilder {
             Some(path) => Dial::Unix(path),
             None => Dial::Tcp { resolver: self.resolver, timeout: self.connect_timeout },
         };
+        // The pool's executor runs one task per connection, which ends with its connection.
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())

@@ -32,8 +32,9 @@ use crate::upgrade::{Upgraded, complete};
 /// How many redirects a request follows.
 const MAX_REDIRECTS: usize = 10;
 
-/// The longest pause between two tries of a call whose error asks to be retried.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// The pause between two tries of a call whose error asks to be retried: the first and the longest.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A client of one service. Cheap to clone; clones share their connections.
 ///
@@ -112,28 +113,27 @@ impl Client {
     /// Any request whose answer is JSON. Repeats it while the error says that a retry may help and the
     /// client was built with [`ClientBuilder::retry_for`].
     pub async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T, ClientError> {
+        if !request.is_repeatable() {
+            return self.call_once(request).await;
+        }
         let give_up = Instant::now() + self.inner.retry_for;
-        let mut pause =
-            kit_backoff::Backoff::new(Duration::from_millis(100), RETRY_PAUSE, rand::random());
+        let mut pause = kit_backoff::Backoff::new(RETRY_PAUSE, RETRY_PAUSE_MAX, rand::random());
         loop {
-            let result = self.call_once(&request).await;
-            match &result {
-                Err(error) if error.is_retryable() && request.is_repeatable() => {
-                    let pause = pause.next_delay();
-                    if Instant::now() + pause >= give_up {
-                        return result;
-                    }
-                    tokio::time::sleep(pause).await;
-                }
+            let result = self.call_once(request.again()).await;
+            let pause = match &result {
+                Err(error) if error.is_retryable() => pause.next_delay(),
                 Ok(_) | Err(_) => return result,
+            };
+            if Instant::now() + pause >= give_up {
+                return result;
             }
+            tokio::time::sleep(pause).await;
         }
     }
 
-    async fn call_once<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ClientError> {
+    async fn call_once<T: DeserializeOwned>(&self, request: Request) -> Result<T, ClientError> {
         let within = request.timeout.unwrap_or(self.inner.request_timeout);
-        let whole =
-            async { self.send_following(request.again()).await?.checked().await?.json().await };
+        let whole = async { self.send_following(request).await?.checked().await?.json().await };
         timed("the whole answer", within, whole).await
     }
 

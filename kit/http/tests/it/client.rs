@@ -84,6 +84,7 @@ async fn redirects_resend_the_body_but_keep_the_key_at_home() {
     let there = format!("http://{}/echo", other.addr());
     let routes = Router::new()
         .route("/echo", any(echo))
+        .route("/json", post(async |body: String| axum::Json(body)))
         .route("/here/{status}", any(to).with_state("/echo".to_owned()))
         .route("/there/{status}", any(to).with_state(there))
         .route("/loop/{status}", any(to).with_state("/loop/307".to_owned()));
@@ -108,6 +109,8 @@ async fn redirects_resend_the_body_but_keep_the_key_at_home() {
         || futures_util::stream::iter([Ok::<_, std::io::Error>("bo".into()), Ok("dy".into())]);
     let streamed = |path: &str| Request::new(Method::POST, path).body_stream(pieces());
     assert_eq!(text(&client, streamed("/echo")).await.unwrap(), at_home);
+    let json = Request::new(Method::POST, "/json").body_stream(pieces());
+    assert_eq!(client.call::<String>(json).await.unwrap(), "body", "a call sends streams too");
     let error = text(&client, streamed("/here/307")).await.unwrap_err();
     assert!(matches!(error, ClientError::BodyNotRepeatable { .. }), "{error}");
     server.stop(PATIENCE).await;
