@@ -3,6 +3,10 @@
 //! From tokio: [`connect`], `set_nonblocking(true)`, `tokio::net::UnixStream::from_std`, then
 //! [`ClientFrame::encode`] and [`Decoder`] around the stream. No frame has more than
 //! [`MAX_FRAME`](crate::protocol::MAX_FRAME) bytes.
+//!
+//! A supervisor ends soon after its job: a connection that fails or ends before the awaited
+//! [`Notice::EndOfStream`] or final [`Notice::State`] means to look at the disk instead, with
+//! [`read_exit`] and [`Spool::open`](crate::Spool::open) from the same offsets on.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

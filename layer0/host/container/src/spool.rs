@@ -101,9 +101,10 @@ impl Spool {
 
     /// Adds output. What cannot be written (a full disk) counts as dropped: the job goes on.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
+        let end = self.end + bytes.len() as u64;
         if self.try_append(bytes).is_err() {
             self.forget_all();
-            self.end += bytes.len() as u64;
+            self.end = end;
         }
     }
 

@@ -244,6 +244,13 @@ pub(crate) fn keep_across_exec(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor from 3 on.
+pub(crate) fn close_rest() -> io::Result<()> {
+    // SAFETY: called before this process has opened anything of its own.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    check(done as i32).map(drop)
+}
+
 /// Marks every descriptor from 3 on to be closed at exec.
 pub(crate) fn close_rest_at_exec() -> io::Result<()> {
     // SAFETY: no memory is involved.

@@ -226,7 +226,21 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_accepts_the_program() {
+    fn the_program_lets_through_what_the_rules_say() {
         load(&program(&rules(&[]))).unwrap();
+        let Some(unified) = crate::cgroup::Cgroups::detect().unwrap().unified else { return };
+        let dir = unified.join(format!("flynn-t-container-devices-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let allowed = DeviceRule { access: "r".to_owned(), ..rules(&[])[1].clone() };
+        attach(&dir, &[allowed]).unwrap();
+        let script = r#"echo $$ >"$0/cgroup.procs"
+            (head -c1 </dev/zero) >&1 && echo read; (: >/dev/zero) 2>&1 || echo not written
+            (: </dev/full) 2>&1 || echo not opened"#;
+        let output = std::process::Command::new("sh").arg("-c").arg(script).arg(&dir).output();
+        std::fs::remove_dir(&dir).unwrap();
+        let text = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
+        for want in ["read", "not written", "not opened"] {
+            assert!(text.contains(want), "{want}: {text}");
+        }
     }
 }

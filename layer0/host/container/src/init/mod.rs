@@ -52,6 +52,9 @@ fn serve(channel: &mut Channel) -> Result<(), SetupError> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .step("hiding init")?;
     sys::close_rest_at_exec().step("closing descriptors")?;
+    // As the first process of a pid namespace it is that anyway.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .step("adopting orphans")?;
     let signals = sys::signals_as_descriptor().step("taking signals")?;
     let ToInit::Config(config) = expect(channel)? else {
         return Err(SetupError::because("starting init", "no configuration"));

@@ -84,7 +84,8 @@ pub enum Order {
         signal: i32,
     },
     /// Send output from these offsets on, and follow it; `None` leaves a stream out, [`OUTPUT_END`]
-    /// skips what is there. A repeated order replaces the former. While a client follows, a program
+    /// skips what is there. A repeated order replaces the former; output before its reply still
+    /// belongs to that. While a client follows, a program
     /// that writes faster than the client reads is held up (for at most 30 s without progress, then
     /// the client is dropped); with no follower the oldest bytes are dropped.
     OpenOutput {

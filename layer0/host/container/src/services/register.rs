@@ -172,6 +172,7 @@ impl Registration {
         }
     }
 
+    /// Goes on until it has to wait for an answer or for time.
     pub(super) fn advance(
         &mut self,
         discoverd: &mut Discoverd,
@@ -179,25 +180,26 @@ impl Registration {
         events: &mut Vec<ServiceEvent>,
     ) {
         if discoverd.is_empty() {
+            // Nobody to take it out of.
             if self.step == Step::Remove {
                 self.step = Step::Idle;
             }
             return;
         }
-        if self.running.is_none() && self.step != Step::Idle && now >= self.due {
-            let Some(server) = discoverd.server() else { return };
-            if !self.send(server, None, 0, now) {
-                self.retry_later(discoverd, now);
+        loop {
+            if self.running.is_none() && self.step != Step::Idle && now >= self.due {
+                let Some(server) = discoverd.server() else { return };
+                if !self.send(server, None, 0, now) {
+                    self.retry_later(discoverd, now);
+                }
             }
-        }
-        let Some(over) = self.running.as_mut().and_then(|running| running.exchange.advance(now))
-        else {
-            return;
-        };
-        let Some(running) = self.running.take() else { return };
-        match over {
-            Ok(answer) => self.take_answer(&running, &answer, discoverd, now, events),
-            Err(_) => self.retry_later(discoverd, now),
+            let over = self.running.as_mut().and_then(|running| running.exchange.advance(now));
+            let Some(over) = over else { return };
+            let Some(running) = self.running.take() else { return };
+            match over {
+                Ok(answer) => self.take_answer(&running, &answer, discoverd, now, events),
+                Err(_) => self.retry_later(discoverd, now),
+            }
         }
     }
 

@@ -24,6 +24,9 @@ const BUFFER_MOST: usize = 1024 * 1024;
 /// A follower that takes nothing for this long is dropped, so that it cannot hold up the job.
 const STUCK: Duration = Duration::from_secs(30);
 
+/// How long a client that follows nothing yet is listened to when the job has ended.
+const HEARING: Duration = Duration::from_millis(500);
+
 /// The job's listening socket.
 pub(super) fn listen(job_dir: &Path) -> io::Result<UnixListener> {
     let dir = rustix::fs::open(
@@ -59,6 +62,8 @@ pub(super) struct Client {
     last_progress: Instant,
     told_end: bool,
     dead: bool,
+    hung_up: bool,
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -111,16 +116,25 @@ impl Clients {
     }
 
     /// Fills buffers from the spools, sends, and forgets who is gone.
-    pub(super) fn pump(&mut self, spools: &[Spool; 3], closed: [bool; 3], now: Instant) {
+    pub(super) fn pump(
+        &mut self,
+        spools: &[Spool; 3],
+        closed: [bool; 3],
+        room: bool,
+        now: Instant,
+    ) {
         for client in &mut self.all {
             client.pump(spools, closed, now);
         }
-        self.all.retain(|client| !client.dead);
+        // Who has hung up stays until the input he left could be taken.
+        let waits = |client: &Client| client.sends_stdin && !room && client.decoder.buffered() > 0;
+        self.all.retain(|client| !client.dead && (!client.hung_up || waits(client)));
     }
 
     /// Whether a follower is so far behind that the stream should wait for it.
     pub(super) fn lag_behind(&self, spool: &Spool, stream: Stream, most: u64) -> bool {
-        let follows = self.all.iter().flat_map(|client| &client.follows);
+        let here = self.all.iter().filter(|client| !client.hung_up);
+        let follows = here.flat_map(|client| &client.follows);
         follows
             .filter(|follow| follow.stream == stream)
             .any(|follow| spool.end() - follow.at.min(spool.end()) > most)
@@ -136,15 +150,23 @@ impl Clients {
         }
     }
 
-    /// Whether everybody knows of the end.
-    pub(super) fn all_told(&self) -> bool {
-        self.all.iter().all(|client| client.told_end && client.pending() == 0)
+    /// Whether everybody knows of the end, and who came late has had time to say what he wants.
+    pub(super) fn all_told(&self, now: Instant) -> bool {
+        let told =
+            |client: &Client| client.told_end && client.pending() == 0 && now >= client.heard_by();
+        self.all.iter().all(told)
     }
 
     /// When a stuck connection has to be looked at.
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let stuck = self.all.iter().filter(|client| client.pending() > 0);
-        stuck.map(|client| client.last_progress + STUCK).min()
+    pub(super) fn next_timeout(&self, after: Instant) -> Option<Instant> {
+        let next = |client: &Client| {
+            if client.pending() > 0 {
+                Some(client.last_progress + STUCK)
+            } else {
+                client.told_end.then(|| client.heard_by())
+            }
+        };
+        self.all.iter().filter_map(next).filter(|at| *at > after).min()
     }
 }
 
@@ -160,7 +182,14 @@ impl Client {
             last_progress: now,
             told_end: false,
             dead: false,
+            hung_up: false,
+            since: now,
         }
+    }
+
+    /// Until when an order to follow output may be on its way from a client that came at the end.
+    fn heard_by(&self) -> Instant {
+        if self.follows.is_empty() { self.since + HEARING } else { self.since }
     }
 
     /// Receives what is there; the frames are asked for by [`next_frame`](Self::next_frame).
@@ -173,7 +202,7 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(0) | Err(_) => {
-                    self.dead = true;
+                    self.hung_up = true;
                     return;
                 }
             }
@@ -202,6 +231,8 @@ impl Client {
     /// Follows streams from these offsets on.
     pub(super) fn follow(&mut self, wanted: [Option<u64>; 3], spools: &[Spool; 3]) {
         self.follows.clear();
+        // The end is told again, after the output.
+        self.told_end = false;
         for ((stream, from), spool) in Stream::ALL.into_iter().zip(wanted).zip(spools) {
             let Some(from) = from else { continue };
             let at = if from == OUTPUT_END { spool.end() } else { from };
@@ -218,7 +249,7 @@ impl Client {
 
     fn interest(&self, room: bool) -> PollFlags {
         let mut flags = PollFlags::empty();
-        if room || !self.sends_stdin {
+        if (room || !self.sends_stdin) && !self.hung_up {
             flags |= PollFlags::IN;
         }
         if self.pending() > 0 {
@@ -291,8 +322,8 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => {
-                    self.dead = true;
-                    return;
+                    self.hung_up = true;
+                    break;
                 }
             }
         }

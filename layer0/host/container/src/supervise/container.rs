@@ -216,10 +216,15 @@ fn clone_as_owner(spec: &JobSpec, flags: u64) -> io::Result<Cloned> {
     let Some(range) = spec.user_namespace else { return sys::clone3(flags) };
     sys::set_effective_uid(range.base)?;
     let cloned = sys::clone3(flags);
-    if !matches!(cloned, Ok(Cloned::Child)) {
-        sys::set_effective_uid(0)?;
+    if matches!(cloned, Ok(Cloned::Child)) {
+        return cloned;
     }
-    cloned
+    sys::set_effective_uid(0)?;
+    match cloned {
+        // Some distributions let only privileged users make user namespaces.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => sys::clone3(flags),
+        other => other,
+    }
 }
 
 /// The child: waits for its id maps and its root, becomes root of its namespace, executes init.
@@ -274,10 +279,26 @@ fn detach(path: PathBuf) -> Result<OwnedFd, SetupError> {
     Ok(tree)
 }
 
+/// Lets go of the mounts that came with the copy of the daemon's namespace. A supervisor lives as
+/// long as its job and would keep every layer of that moment busy, whoever unmounts it.
+pub(super) fn forget_mounts(job_dir: &Path) {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    // The last mounted is on top of others.
+    for point in points.collect::<Vec<_>>().into_iter().rev() {
+        let needed =
+            ["/proc", "/sys", "/dev"].iter().any(|kept| Path::new(point).starts_with(kept));
+        if !needed && !job_dir.starts_with(point) {
+            // Gone with its parent, or spelled with escapes: one mount more that stays.
+            let _ = unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        }
+    }
+}
+
 fn init_config(spec: &JobSpec, capabilities: Capabilities, trees: &Cgroups) -> InitConfig {
     InitConfig {
         has_user_namespace: spec.user_namespace.is_some(),
-        hostname: spec.hostname.chars().take(64).collect(),
+        hostname: hostname(&spec.hostname).to_owned(),
         cgroups: cgroup_views(trees),
         writeable_cgroups: spec.writeable_cgroups,
         masked_paths: spec.masked_paths.clone(),
@@ -292,6 +313,12 @@ fn init_config(spec: &JobSpec, capabilities: Capabilities, trees: &Cgroups) -> I
         rlimits: spec.rlimits,
         capabilities,
     }
+}
+
+/// At most as many bytes as the kernel takes.
+fn hostname(name: &str) -> &str {
+    let cut = (0..=name.len().min(64)).rev().find(|at| name.is_char_boundary(*at));
+    &name[..cut.unwrap_or(0)]
 }
 
 /// v1 controllers at their own names, and the v2 tree as `unified` beside them or alone.

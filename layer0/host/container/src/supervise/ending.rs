@@ -107,7 +107,7 @@ impl Supervisor {
     pub(super) fn is_done(&self) -> bool {
         let Some(concluded) = self.concluded else { return false };
         let services = self.services.is_quiet() || concluded.elapsed() >= DEREGISTER;
-        services && (self.clients.all_told() || concluded.elapsed() >= LINGER)
+        services && (self.clients.all_told(Instant::now()) || concluded.elapsed() >= LINGER)
     }
 
     fn record(&self) -> ExitRecord {

@@ -55,6 +55,8 @@ struct Supervisor {
     streams: Streams,
     services: Services,
     resume_wanted: bool,
+    /// Init was told to start the program.
+    resumed: bool,
     started_at: Option<u64>,
     oom_kills: u64,
     /// How the program ended, as init told: exit code and signal.
@@ -67,6 +69,8 @@ struct Supervisor {
     concluded: Option<Instant>,
     /// A signal for the program once its services are out, and when it goes at the latest.
     held_signal: Option<(i32, Instant)>,
+    /// The moment up to which everything due has been done.
+    turned: Instant,
 }
 
 /// What poll(2) found something on.
@@ -106,6 +110,7 @@ impl Supervisor {
                 now,
             ),
             resume_wanted: spec.resume_at_once,
+            resumed: false,
             started_at: None,
             oom_kills: 0,
             outcome: None,
@@ -114,6 +119,7 @@ impl Supervisor {
             exit: None,
             concluded: None,
             held_signal: None,
+            turned: now,
             spec,
         })
     }
@@ -130,19 +136,18 @@ impl Supervisor {
                 self.conclude_if_over();
             }
         }
-        while !self.is_done() {
+        while !self.is_done() || self.takes_late_clients() {
             for (source, flags) in self.wait() {
                 self.handle(source, flags);
             }
             self.turn();
         }
-        // The name goes first, so that nobody connects to a socket about to die.
-        let _ = std::fs::remove_file(self.spec.job_dir.join(crate::protocol::SOCKET_NAME));
     }
 
     /// What is done after every wake-up, whatever the reason.
     fn turn(&mut self) {
         let now = Instant::now();
+        self.turned = now;
         self.read_orders(now);
         self.deliver_held_signal(now);
         self.advance_services(now);
@@ -153,11 +158,12 @@ impl Supervisor {
             || (self.state == State::Running && self.streams.output(Stream::Stdout).is_none());
         let stderr = outputs_closed
             || (self.state == State::Running && self.streams.output(Stream::Stderr).is_none());
-        self.clients.pump(&self.spools, [stdout, stderr, ended], now);
+        let room = self.streams.has_room();
+        self.clients.pump(&self.spools, [stdout, stderr, ended], room, now);
         if ended {
             let report = Notice::State(Box::new(self.report()));
             self.clients.tell_end(&report);
-            self.clients.pump(&self.spools, [true; 3], now);
+            self.clients.pump(&self.spools, [true; 3], room, now);
         }
     }
 
@@ -201,6 +207,8 @@ impl Supervisor {
         }
         all.extend(self.streams.input().map(|fd| (Source::Input, fd, PollFlags::OUT)));
         let clients = self.clients.interest(self.streams.has_room()).enumerate();
+        // Left out when nothing is wanted of it: its hanging up would wake us again and again.
+        let clients = clients.filter(|(_, (_, flags))| !flags.is_empty());
         all.extend(
             clients.map(|(at, (stream, flags))| (Source::Client(at), stream.as_fd(), flags)),
         );
@@ -214,28 +222,26 @@ impl Supervisor {
         let nap = Instant::now() + NAP;
         let ends = [
             self.services.next_timeout(),
-            self.clients.next_timeout(),
+            self.clients.next_timeout(self.turned),
             self.held_signal.map(|(_, latest)| latest),
             self.init_ended.filter(|_| self.concluded.is_none()).map(|at| at + DRAIN),
-            self.concluded
-                .map(|at| at + if self.services.is_quiet() { LINGER } else { DEREGISTER }),
+            self.concluded.map(|at| at + DEREGISTER),
+            self.concluded.map(|at| at + LINGER),
         ];
-        ends.into_iter().flatten().fold(nap, Instant::min)
+        // What was due then has been done, as far as it could be.
+        ends.into_iter().flatten().filter(|at| *at > self.turned).fold(nap, Instant::min)
     }
 
     fn handle(&mut self, source: Source, flags: PollFlags) {
         match source {
             Source::Signals => self.take_signals(),
-            Source::Listener => {
-                let report = self.report();
-                let greeting = || Notice::State(Box::new(report.clone()));
-                self.clients.accept(&self.listener, greeting, Instant::now());
-            }
+            Source::Listener => self.accept(),
             Source::Init => self.listen_to_init(),
             Source::InitEnd => self.init_has_ended(),
             Source::OutOfMemory => self.look_at_memory(),
             Source::Output(stream) => {
-                self.streams.drain(stream, &mut self.spools[usize::from(stream.number() - 1)]);
+                let spool = &mut self.spools[usize::from(stream.number() - 1)];
+                self.streams.drain(stream, spool, self.spec.spool_bytes);
             }
             Source::Input => self.streams.feed(),
             Source::Client(at)
@@ -248,6 +254,23 @@ impl Supervisor {
             // What can be sent is sent, and services go on, at the end of every turn.
             Source::Client(_) | Source::Service => {}
         }
+    }
+
+    fn accept(&mut self) {
+        let report = self.report();
+        let greeting = || Notice::State(Box::new(report.clone()));
+        self.clients.accept(&self.listener, greeting, Instant::now());
+    }
+
+    /// Closes the door, and tells whether somebody came in just before.
+    fn takes_late_clients(&mut self) -> bool {
+        if self.concluded.is_some_and(|at| at.elapsed() >= LINGER) {
+            return false;
+        }
+        // A name that is gone already is fine, and so is one that stays: connecting is refused then.
+        let _ = std::fs::remove_file(self.spec.job_dir.join(crate::protocol::SOCKET_NAME));
+        self.accept();
+        !self.is_done()
     }
 
     fn take_signals(&mut self) {
@@ -282,6 +305,7 @@ impl Supervisor {
             FromInit::Running if self.state == State::Ready => {
                 self.started_at = Some(unix_now());
                 self.change_state(State::Running);
+                container::forget_mounts(&self.spec.job_dir);
                 log(&mut self.spools[2], "info", "starting the job");
                 self.services.start(Instant::now());
             }
@@ -295,9 +319,9 @@ impl Supervisor {
     fn init_is_ready(&mut self) {
         let Some(container) = &mut self.container else { return };
         let fds = container.channel.take_descriptors();
-        match Streams::new(self.spec.tty, self.spec.open_stdin, fds) {
-            Ok(streams) => self.streams = streams,
-            Err(error) => self.failure = Some(error.to_string()),
+        if let Err(error) = self.streams.open(self.spec.tty, self.spec.open_stdin, fds) {
+            self.failure = Some(error.to_string());
+            self.kill_all();
         }
         self.change_state(State::Ready);
         self.resume_if_wanted();
@@ -309,6 +333,7 @@ impl Supervisor {
             && let Some(container) = &self.container
         {
             self.resume_wanted = false;
+            self.resumed = true;
             // When init is gone, its end is noticed anyway.
             let _ = container.channel.send_now(&ToInit::Resume);
         }
@@ -323,6 +348,7 @@ impl Supervisor {
     fn deliver_held_signal(&mut self, now: Instant) {
         if let Some((signal, latest)) = self.held_signal
             && (self.services.is_quiet() || now >= latest)
+            && !self.is_starting()
         {
             self.held_signal = None;
             if self.send_signal(signal).is_err() && self.state < State::Running {
@@ -332,13 +358,21 @@ impl Supervisor {
         }
     }
 
+    /// The program is about to run: init will say so, or that it cannot.
+    fn is_starting(&self) -> bool {
+        self.resumed
+            && self.state == State::Ready
+            && self.init_ended.is_none()
+            && self.failure.is_none()
+    }
+
     fn send_signal(&mut self, signal: i32) -> Result<(), String> {
         let Some(container) = self.container.as_ref().filter(|_| self.state.can_signal()) else {
             return Err("the job is not running".to_owned());
         };
-        if signal == libc::SIGKILL && self.outcome.is_none() {
-            // By the kernel rather than by a process that may be stopped or out of memory.
-            log(&mut self.spools[2], "info", "killing the job");
+        if signal == libc::SIGKILL {
+            // By the kernel rather than by a process that may be frozen or out of memory.
+            return container.cgroup.kill().map_err(|error| error.to_string());
         }
         container.channel.send_now(&ToInit::Signal { signal }).map_err(|error| error.to_string())
     }
@@ -416,6 +450,7 @@ impl Supervisor {
 
 /// A session of its own, no inherited directory or streams, and the parent of what the job orphans.
 fn leave_daemon() -> io::Result<()> {
+    sys::close_rest()?;
     // Fails only for a process that leads a group already, which is as good.
     let _ = rustix::process::setsid();
     rustix::process::chdir("/")?;

@@ -47,7 +47,11 @@ impl Supervisor {
                 if !(1..=64).contains(&signal) {
                     return Err(format!("{signal} is no signal"));
                 }
-                self.send_signal(signal)?;
+                if self.is_starting() {
+                    self.held_signal = Some((signal, now));
+                } else {
+                    self.send_signal(signal)?;
+                }
             }
             Order::OpenOutput { stdout, stderr, init } => {
                 // A terminal has one stream only: its stderr ends at once.

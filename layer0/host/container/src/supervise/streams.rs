@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use kit_units::Bytes;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -11,8 +12,9 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::protocol::Stream;
 use crate::spool::Spool;
 
-/// Most bytes taken from one stream before others get their turn.
-const TURN: usize = 256 * 1024;
+/// Most bytes taken from one stream before others get their turn, and before it is looked at again
+/// whether a follower falls behind: an eighth of the spool, within these bounds.
+const TURN: std::ops::RangeInclusive<u64> = 4096..=256 * 1024;
 /// What clients may send ahead of the program's reading.
 pub(super) const STDIN_QUEUE: usize = 256 * 1024;
 /// End of file, typed at a terminal.
@@ -27,27 +29,40 @@ pub(super) struct Streams {
     queue: VecDeque<u8>,
     stdin_ended: bool,
     is_terminal: bool,
+    /// Input before this is kept for the program.
+    is_open: bool,
 }
 
 impl Streams {
-    /// From the descriptors that came with init's `Ready`.
-    pub(super) fn new(tty: bool, open_stdin: bool, fds: Vec<OwnedFd>) -> io::Result<Self> {
+    /// Takes the descriptors that came with init's `Ready`; input that came before goes on its way.
+    pub(super) fn open(
+        &mut self,
+        tty: bool,
+        open_stdin: bool,
+        fds: Vec<OwnedFd>,
+    ) -> io::Result<()> {
         for fd in &fds {
             rustix::fs::fcntl_setfl(fd, OFlags::NONBLOCK)?;
         }
         let mut fds = fds.into_iter();
-        let mut streams = Self { is_terminal: tty, stdout: fds.next(), ..Self::default() };
+        (self.is_terminal, self.is_open, self.stdout) = (tty, true, fds.next());
         if tty {
-            let master = streams.stdout.as_ref().filter(|_| open_stdin);
-            streams.stdin = master.map(OwnedFd::try_clone).transpose()?;
+            let master = self.stdout.as_ref().filter(|_| open_stdin);
+            self.stdin = master.map(OwnedFd::try_clone).transpose()?;
         } else {
-            streams.stderr = fds.next();
-            streams.stdin = fds.next();
+            self.stderr = fds.next();
+            self.stdin = fds.next();
         }
-        if streams.stdout.is_none() || (!tty && streams.stderr.is_none()) {
+        if self.stdout.is_none() || (!tty && self.stderr.is_none()) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "init sent no streams"));
         }
-        Ok(streams)
+        if self.stdin.is_none() {
+            self.close_input();
+        } else if tty && self.stdin_ended {
+            self.queue.push_back(TERMINAL_EOF);
+        }
+        self.feed();
+        Ok(())
     }
 
     /// The descriptor to read output from, while it is open.
@@ -75,21 +90,22 @@ impl Streams {
     }
 
     /// Moves output into its spool.
-    pub(super) fn drain(&mut self, stream: Stream, spool: &mut Spool) {
+    pub(super) fn drain(&mut self, stream: Stream, spool: &mut Spool, bound: Bytes) {
         let slot = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
             Stream::Init => return,
         };
-        let mut taken = 0;
+        let mut left = (bound.0 / 8).clamp(*TURN.start(), *TURN.end()) as usize;
         let mut chunk = [0; 64 * 1024];
         while let Some(fd) = slot
-            && taken < TURN
+            && left > 0
         {
-            match rustix::io::read(fd, &mut chunk) {
+            let room = left.min(chunk.len());
+            match rustix::io::read(fd, &mut chunk[..room]) {
                 Ok(count @ 1..) => {
                     spool.append(&chunk[..count]);
-                    taken += count;
+                    left -= count;
                 }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR) => {}
@@ -101,7 +117,7 @@ impl Streams {
 
     /// Takes input from a client.
     pub(super) fn push_input(&mut self, bytes: &[u8]) {
-        if self.stdin.is_some() && !self.stdin_ended {
+        if (self.stdin.is_some() || !self.is_open) && !self.stdin_ended {
             self.queue.extend(bytes);
             self.feed();
         }
@@ -129,7 +145,7 @@ impl Streams {
                 Err(_) => self.close_input(),
             }
         }
-        if self.stdin_ended && !self.is_terminal {
+        if self.is_open && self.stdin_ended && !self.is_terminal {
             self.close_input();
         }
     }
@@ -145,6 +161,7 @@ impl Streams {
 
     /// Gives up on what has not ended by itself.
     pub(super) fn close_all(&mut self) {
+        self.is_open = true;
         self.close_input();
         self.stdout = None;
         self.stderr = None;

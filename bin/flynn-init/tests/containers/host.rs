@@ -1,0 +1,109 @@
+//! What the daemon uses of the crate beside jobs: networks, probe, pinned namespaces, partitions.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use host_container::protocol::NetworkSpec;
+use host_container::{Cgroups, UsernsSupport, probe};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use crate::support::{Job, PATIENCE};
+
+/// An empty network namespace, named by a path that other processes can open.
+fn new_network() -> (File, std::path::PathBuf) {
+    let file = std::thread::spawn(|| {
+        // SAFETY: only this short-lived thread's network changes.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+        File::open("/proc/thread-self/ns/net").unwrap()
+    });
+    let file = file.join().unwrap();
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    (file, path.into())
+}
+
+#[test]
+fn a_job_is_in_the_network_it_was_given() {
+    let (_network, path) = new_network();
+    let inside = Job::new(&["list", "/sys/class/net"])
+        .with(|spec| spec.network = NetworkSpec::Namespace(path));
+    assert_eq!(inside.run().text(), "lo\n");
+    let host = Job::new(&["list", "/sys/class/net"]).run().text();
+    assert!(host.lines().count() > 1 || host == "lo\n", "{host}");
+}
+
+#[test]
+fn a_missing_network_fails_the_job_with_its_path() {
+    let missing = NetworkSpec::Namespace("/run/netns/flynn-t-none".into());
+    let error =
+        Job::new(&["exit", "0"]).with(|spec| spec.network = missing).run().exit.error.unwrap();
+    assert!(error.contains("/run/netns/flynn-t-none"), "{error}");
+}
+
+#[test]
+fn the_probe_finds_user_namespaces_on_this_machine_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["layers", "volumes", "scratch"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    let place = |name| dir.path().join(name);
+    let found = probe(&place("layers"), &place("volumes"), &place("scratch"));
+    assert_eq!((found.userns, found.reason.as_deref()), (UsernsSupport::Full, None));
+    assert!(found.cgroups.is_some());
+    assert_eq!(fs::read_dir(place("scratch")).unwrap().count(), 0);
+    let proc = probe(Path::new("/proc"), &place("volumes"), &place("scratch"));
+    assert_eq!(proc.userns, UsernsSupport::DirsOnly);
+    assert!(proc.reason.unwrap().contains("/proc"));
+}
+
+#[test]
+fn mounts_outlive_a_killed_daemon_until_the_pin_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let pin = dir.path().join("ns/mnt");
+    let target = dir.path().join("layer");
+    fs::create_dir(&target).unwrap();
+    let run = |verb: &str| {
+        let program =
+            Path::new(env!("CARGO_BIN_EXE_flynn-init")).with_file_name("examples").join("pinprobe");
+        let output = Command::new(program).arg(&pin).arg(&target).arg(verb).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(run("mount"), "Created false\n");
+    // Nobody is in the namespace now.
+    assert_eq!(run("look"), "Reentered true\n");
+    assert_eq!(run("again"), "Reentered true\nAlreadyInside\n");
+    assert!(!target.join("here").exists());
+    host_container::remove_pinned_mount_namespace(&pin).unwrap();
+    assert_eq!(run("look"), "Created false\n");
+    host_container::remove_pinned_mount_namespace(&pin).unwrap();
+    host_container::remove_pinned_mount_namespace(&pin).unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(dir.path().to_str().unwrap()), "{mounts}");
+}
+
+#[test]
+fn partitions_have_shares_and_sweeping_kills_what_is_left() {
+    let trees = Cgroups::detect().unwrap();
+    let prefix = format!("flynn-t-container-sweep-{}", std::process::id());
+    trees.ensure_partition(&prefix, "system", 4096).unwrap();
+    trees.ensure_partition(&prefix, "system", 8192).unwrap();
+    let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+    let job = trees.job(&prefix, "system", "left").unwrap();
+    for dir in job.dirs() {
+        fs::create_dir(&dir).unwrap();
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(text) = fs::read_to_string(dir.join("..").join(file)) {
+                fs::write(dir.join(file), text.trim()).unwrap();
+            }
+        }
+    }
+    job.attach(sleeper.id()).unwrap();
+    assert!(!job.is_empty());
+    let reaper = std::thread::spawn(move || sleeper.wait().unwrap());
+    trees.sweep(&prefix, PATIENCE).unwrap();
+    assert!(!reaper.join().unwrap().success());
+    assert!(job.dirs().iter().all(|dir| !dir.exists()));
+    job.remove(Duration::ZERO).unwrap();
+}
