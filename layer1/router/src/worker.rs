@@ -44,8 +44,10 @@ impl Shared {
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
-    /// Every task of this worker.
+    /// What a stop waits for: client connections and tunnels.
     pub(crate) tracker: TaskTracker,
+    /// Connections to backends; the idle ones among them end with the worker.
+    pub(crate) backends: TaskTracker,
     pub(crate) idle_backend_ticks: u64,
     now: AtomicU64,
     seeds: AtomicU64,
@@ -60,6 +62,7 @@ impl Worker {
             index,
             shared: shared.clone(),
             tracker: TaskTracker::new(),
+            backends: TaskTracker::new(),
             idle_backend_ticks: ticks(shared.limits.idle_backend),
             now: AtomicU64::new(shared.tick()),
             seeds: AtomicU64::new(seed),

@@ -184,7 +184,7 @@ async fn connect(worker: &Arc<Worker>, backend: &Backend) -> std::io::Result<Sen
         .handshake(TokioIo::new(stream))
         .await
         .map_err(std::io::Error::other)?;
-    worker.tracker.spawn(async move {
+    worker.backends.spawn(async move {
         if let Err(error) = connection.await {
             tracing::trace!(%error, "backend connection ended");
         }

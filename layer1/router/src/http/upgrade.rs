@@ -81,7 +81,7 @@ async fn handshake(worker: &Arc<Worker>, backend: &Backend) -> std::io::Result<S
         .handshake(TokioIo::new(stream))
         .await
         .map_err(std::io::Error::other)?;
-    worker.tracker.spawn(async move {
+    worker.backends.spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::trace!(%error, "backend connection ended");
         }

@@ -27,7 +27,7 @@ async fn a_router_alone_in_the_world_serves_what_it_served_before() {
         get_host(running.addrs[0], "h", "/").await.status == 200
     })
     .await;
-    running.stop(Duration::from_secs(30)).await;
+    soon("the stop", running.stop(DEADLINE * 10)).await;
 
     let (second, silent) = (Tasks::root("second"), Arc::new(Sources::default()));
     let deps = Deps::new(silent.clone(), silent.clone());
@@ -45,7 +45,7 @@ async fn a_router_alone_in_the_world_serves_what_it_served_before() {
         get_host(running.addrs[0], "h", "/").await.status == 404
     })
     .await;
-    running.stop(Duration::from_secs(30)).await;
+    soon("the stop", running.stop(DEADLINE * 10)).await;
 }
 
 #[tokio::test]
