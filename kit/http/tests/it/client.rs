@@ -12,7 +12,7 @@ use axum::routing::{any, get, post};
 use http::{HeaderMap, Method, StatusCode};
 use kit_http::{ApiError, Client, ClientError, ErrorCode, Ignored, Request, Resolve, Resolved};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::{PATIENCE, builder_of, client_of, start};
 
@@ -117,16 +117,19 @@ async fn redirects_resend_the_body_but_keep_the_key_at_home() {
     other.stop(PATIENCE).await;
 }
 
-/// An address where nobody listens.
-async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// A socket that is bound, so that nobody takes its port, but does not listen.
+fn nobody() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    socket
 }
 
 #[tokio::test]
 async fn the_next_server_is_asked_when_one_is_away() {
     let (server, _) = start(Router::new().route("/", get(async || axum::Json(7)))).await;
-    let away = nobody().await;
-    let both = [format!("http://{away}"), format!("http://{}", server.addr())];
+    let away = nobody();
+    let both =
+        [format!("http://{}", away.local_addr().unwrap()), format!("http://{}", server.addr())];
     let client = Client::builder_any(both).connect_timeout(PATIENCE).build().unwrap();
     for _ in 0..2 {
         assert_eq!(client.get_json::<u32>("/").await.unwrap(), 7);

@@ -11,7 +11,7 @@ use discoverd_api::{Client, Instance, Servers};
 use kit_http::{ApiError, Json, serve};
 use kit_tasks::{Running, Tasks};
 use logaggregator::{Config, Registration};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::{PATIENCE, captured, http, send, start, syslog, texts, until};
 
@@ -83,8 +83,10 @@ async fn a_new_aggregator_has_the_earlier_lines_before_hosts_find_it() {
 
 #[tokio::test]
 async fn an_aggregator_works_while_discoverd_is_away() {
-    let away = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let discoverd = Client::new(&Servers::parse(&away.to_string())).unwrap();
+    // Bound, so that nobody takes the port, but not listening.
+    let away = TcpSocket::new_v4().unwrap();
+    away.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let discoverd = Client::new(&Servers::parse(&away.local_addr().unwrap().to_string())).unwrap();
     let service = logaggregator::DEFAULT_SERVICE.to_owned();
     let registration =
         Some(Registration { discoverd, service, address: Ipv4Addr::LOCALHOST.into() });
