@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use host_container::protocol::NetworkSpec;
+use host_container::protocol::{NetworkSpec, Order};
 use host_container::{Cgroups, UsernsSupport, probe};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use crate::support::{Job, PATIENCE};
+use crate::support::{Job, PATIENCE, example, follow};
 
 /// An empty network namespace, named by a path that other processes can open.
 fn new_network() -> (File, std::path::PathBuf) {
@@ -32,6 +32,32 @@ fn a_job_is_in_the_network_it_was_given() {
     assert_eq!(inside.run().text(), "lo\n");
     let host = Job::new(&["list", "/sys/class/net"]).run().text();
     assert!(host.lines().count() > 1 || host == "lo\n", "{host}");
+}
+
+#[test]
+fn a_machine_with_only_the_unified_tree_runs_jobs_too() {
+    let run = |args: &[&str]| {
+        let mut job = Job::new(args);
+        job.launch_by(&example("unified"));
+        let outcome = job.finish();
+        job.wait();
+        assert!(job.cgroup_dirs().iter().all(|dir| !dir.exists()), "{}", outcome.init);
+        outcome
+    };
+    assert_eq!(run(&["exit", "42"]).exit.code, Some(42));
+    let own = run(&["cat", "/proc/self/cgroup"]).text();
+    assert!(own.lines().any(|line| line == "0::/"), "{own}");
+    // Init and the program.
+    assert_eq!(run(&["cat", "/sys/fs/cgroup/cgroup.procs"]).text(), "1\n2\n");
+    assert_eq!(run(&["write", "/dev/null", "x"]).exit.code, Some(0));
+
+    let mut job = Job::new(&["wait"]).with(|spec| spec.host_pid_namespace = true);
+    job.spec.user_namespace = None;
+    job.launch_by(&example("unified"));
+    let mut client = job.connect();
+    crate::lifecycle::until_running(&mut client);
+    client.call(Order::Signal { signal: 9 }, drop).unwrap().unwrap();
+    assert_eq!(follow(client).exit.signal, Some(9));
 }
 
 #[test]
@@ -67,7 +93,8 @@ fn mounts_outlive_a_killed_daemon_until_the_pin_goes() {
     let run = |verb: &str| {
         let program =
             Path::new(env!("CARGO_BIN_EXE_flynn-init")).with_file_name("examples").join("pinprobe");
-        let output = Command::new(program).arg(&pin).arg(&target).arg(verb).output().unwrap();
+        let output =
+            Command::new(example("pinprobe")).arg(&pin).arg(&target).arg(verb).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(run("mount"), "Created false\n");

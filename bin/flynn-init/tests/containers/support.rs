@@ -123,7 +123,12 @@ impl Job {
     }
 
     pub(crate) fn launch(&mut self) {
-        self.child = Some(launch(Path::new(env!("CARGO_BIN_EXE_flynn-init")), &self.spec).unwrap());
+        self.launch_by(Path::new(env!("CARGO_BIN_EXE_flynn-init")));
+    }
+
+    /// Launches with another program in the place of `flynn-init`.
+    pub(crate) fn launch_by(&mut self, init: &Path) {
+        self.child = Some(launch(init, &self.spec).unwrap());
     }
 
     /// Connects to the running supervisor.
@@ -290,13 +295,17 @@ fn cgroup(number: u32) -> CgroupSpec {
     }
 }
 
-/// The example program, which cargo builds beside the tests.
+/// A program that cargo builds beside the tests.
+pub(crate) fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_flynn-init")).with_file_name("examples").join(name)
+}
+
 fn place_probe(target: &Path) {
     let built =
         Path::new(env!("CARGO_BIN_EXE_flynn-init")).with_file_name("examples").join("jobprobe");
-    match fs::hard_link(&built, target) {
+    match fs::hard_link(example("jobprobe"), target) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            fs::copy(&built, target).unwrap();
+            fs::copy(example("jobprobe"), target).unwrap();
         }
         linked => linked.unwrap(),
     }
