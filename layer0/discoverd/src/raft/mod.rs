@@ -13,7 +13,7 @@ mod rpc;
 mod store;
 mod types;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use discoverd_registry::{Answer, Command, Refusal};
@@ -57,6 +57,10 @@ impl Default for RaftTiming {
         }
     }
 }
+
+/// How long the library may take to let go of the disk, and how often that is looked at.
+const RELEASE: Duration = Duration::from_secs(5);
+const RELEASE_POLL: Duration = Duration::from_millis(2);
 
 /// Who leads, as far as this member knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +111,7 @@ pub(crate) struct Node {
     id: NodeId,
     addr: String,
     proposals: mpsc::Sender<Pending>,
+    store: Weak<redb::Database>,
 }
 
 impl std::fmt::Debug for Node {
@@ -130,12 +135,12 @@ impl Node {
         timing: RaftTiming,
     ) -> Result<Self, RaftError> {
         let id = store.node_id(node_id(addr))?;
-        let machine = Machine::open(store.clone(), state)?;
+        let (machine, disk) = (Machine::open(store.clone(), state)?, store.observe());
         let config = Arc::new(library_config(timing).validate().map_err(RaftError::library)?);
         let raft = Raft::new(id, config, Network, Log::new(store), machine).await;
         let raft = raft.map_err(RaftError::library)?;
         let proposals = proposals::start(tasks, raft.clone(), timing.write);
-        let node = Self { raft, id, addr: addr.to_owned(), proposals };
+        let node = Self { raft, id, addr: addr.to_owned(), proposals, store: disk };
         node.initialize(peers).await?;
         node.spawn_keeper(tasks);
         Ok(node)
@@ -220,6 +225,15 @@ impl Node {
     pub(crate) async fn stop(&self) {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the log did not stop cleanly");
+        }
+        // The library's other tasks let go of the disk a moment later.
+        let released = async {
+            while self.store.strong_count() > 0 {
+                tokio::time::sleep(RELEASE_POLL).await;
+            }
+        };
+        if tokio::time::timeout(RELEASE, released).await.is_err() {
+            tracing::warn!("the store is still in use");
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::ops::RangeBounds;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use redb::{
     Database, Durability, ReadableDatabase as _, ReadableTable as _, StorageBackend,
@@ -82,6 +82,11 @@ impl Store {
     /// Opens or makes a store on any storage; simulations bring one that loses power.
     pub(crate) fn with_backend(backend: impl StorageBackend) -> Result<Self, StoreError> {
         Self::prepare(Database::builder().set_cache_size(CACHE).create_with_backend(backend)?)
+    }
+
+    /// Tells when nobody holds the store any more, so that its file can be opened again.
+    pub(crate) fn observe(&self) -> Weak<Database> {
+        Arc::downgrade(&self.db)
     }
 
     fn prepare(db: Database) -> Result<Self, StoreError> {
