@@ -91,8 +91,6 @@ fn mounts_outlive_a_killed_daemon_until_the_pin_goes() {
     let target = dir.path().join("layer");
     fs::create_dir(&target).unwrap();
     let run = |verb: &str| {
-        let program =
-            Path::new(env!("CARGO_BIN_EXE_flynn-init")).with_file_name("examples").join("pinprobe");
         let output =
             Command::new(example("pinprobe")).arg(&pin).arg(&target).arg(verb).output().unwrap();
         String::from_utf8(output.stdout).unwrap()

@@ -5,7 +5,7 @@ use host_container::protocol::{ClientFrame, Notice, OUTPUT_END, Order, Stream, S
 use kit_units::Bytes;
 
 use crate::lifecycle::until_running;
-use crate::support::{Job, follow, until, until_output};
+use crate::support::{Job, collect, eventually, follow, until, until_output};
 
 const MIB: usize = 1 << 20;
 
@@ -38,15 +38,30 @@ fn ten_megabytes_go_in_and_come_out_unchanged() {
 }
 
 #[test]
-fn a_follower_gets_more_than_the_spool_holds() {
+fn a_slow_follower_holds_the_program_up_instead_of_losing_its_output() {
     let mut job = Job::new(&["pour", &(20 * MIB).to_string()])
         .with(|spec| (spec.resume_at_once, spec.spool_bytes) = (false, Bytes::mib(1)));
     job.launch();
     let mut client = job.connect();
     client.send(Order::OpenOutput { stdout: Some(0), stderr: Some(0), init: Some(0) }).unwrap();
     client.send(Order::Resume).unwrap();
-    let outcome = follow(client);
+    let mut control = job.connect();
+    let mut last = (0, 0);
+    eventually("the program stands still", || {
+        let end = stdout_end(&mut control);
+        last = if end == last.0 { (end, last.1 + 1) } else { (end, 0) };
+        end > 0 && last.1 == 20
+    });
+    assert!(last.0 < 20 * MIB as u64, "it went on");
+    let outcome = collect(client);
     assert!(outcome.stdout == lines(20 * MIB), "{} bytes", outcome.stdout.len());
+}
+
+fn stdout_end(control: &mut Client) -> u64 {
+    control.send(Order::GetState).unwrap();
+    let frame = until(control, |frame| matches!(frame, SupervisorFrame::Notice(Notice::State(_))));
+    let SupervisorFrame::Notice(Notice::State(report)) = frame else { unreachable!() };
+    report.streams[0].end
 }
 
 #[test]

@@ -219,6 +219,11 @@ pub(crate) fn follow(mut client: Client) -> Outcome {
     let order = Order::OpenOutput { stdout: Some(0), stderr: Some(0), init: Some(0) };
     // What comes before the reply belongs to a former order.
     client.call(order, drop).unwrap().unwrap();
+    collect(client)
+}
+
+/// Reads what the connection follows until the job has ended.
+pub(crate) fn collect(mut client: Client) -> Outcome {
     let mut streams = [const { Vec::new() }; 3];
     loop {
         match client
@@ -301,8 +306,6 @@ pub(crate) fn example(name: &str) -> PathBuf {
 }
 
 fn place_probe(target: &Path) {
-    let built =
-        Path::new(env!("CARGO_BIN_EXE_flynn-init")).with_file_name("examples").join("jobprobe");
     match fs::hard_link(example("jobprobe"), target) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             fs::copy(example("jobprobe"), target).unwrap();
