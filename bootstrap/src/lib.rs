@@ -3,7 +3,6 @@
 //!
 //! It needs no controller and no scheduler; those are among the things it starts. Secrets it makes
 //! are on disk before anybody uses them, and never in its output.
-#![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 

@@ -185,6 +185,8 @@ fn discoverd() -> AppSpec {
         env: vec![
             ("DISCOVERD", Value::text("none")),
             ("DISCOVERD_PEERS", Value::Peers(1111)),
+            // DNS is answered on the bridge, which is there once the overlay ran.
+            ("DISCOVERD_WAIT_NET_DNS", Value::text("true")),
             ("CLUSTER_DOMAIN", Value::Env("CLUSTER_DOMAIN")),
             ("DEBUG", Value::Env("DEBUG")),
         ],

@@ -52,16 +52,9 @@ pub enum ActionError {
     /// discoverd refused or did not answer.
     #[error("asking discoverd failed")]
     Discoverd(#[from] discoverd_api::DiscoverdError),
-    /// A host has no such image.
-    #[error(
-        "image {image:?} is missing on host {host}: import it there with `flynn-host image import {image} DIR`"
-    )]
-    NoImage {
-        /// The image.
-        image: String,
-        /// The host.
-        host: String,
-    },
+    /// No host has such an image.
+    #[error("no host has image {0:?}: import it with `flynn-host image import {0} DIR`")]
+    NoImage(String),
     /// A host's image is not what it should be.
     #[error("image {image:?} of host {host} is not an artifact")]
     BadImage {

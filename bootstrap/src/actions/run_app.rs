@@ -141,26 +141,19 @@ fn app_meta(spec: &AppSpec) -> BTreeMap<String, String> {
     meta
 }
 
-/// The image as the first host has it. Every host must have it: there is nobody yet to fetch it from.
+/// The image as the first host that has it knows it; the others fetch its layers from there.
 async fn image(name: &str, hosts: &[Host]) -> Result<Artifact, ActionError> {
-    let mut artifact = None;
     for host in hosts {
-        let (image, id) = (name.to_owned(), host.id.to_string());
         let images = host.client.images().await;
-        let mut images = images.map_err(call(format!("listing the images of host {id}")))?;
-        let Some(found) = images.remove(name) else {
-            return Err(ActionError::NoImage { image, host: id });
-        };
-        if artifact.is_none() {
-            let parsed: Artifact = serde_json::from_value(found)
-                .map_err(|source| ActionError::BadImage { image, host: id, source })?;
-            artifact = Some(parsed);
-        }
+        let mut images = images.map_err(call(format!("listing the images of host {}", host.id)))?;
+        let Some(found) = images.remove(name) else { continue };
+        let mut artifact: Artifact = serde_json::from_value(found).map_err(|source| {
+            ActionError::BadImage { image: name.to_owned(), host: host.id.to_string(), source }
+        })?;
+        artifact.id = artifact.id.or_else(|| Some(ArtifactId::random()));
+        return Ok(artifact);
     }
-    let none = || ActionError::NoImage { image: name.to_owned(), host: "any".to_owned() };
-    let mut artifact = artifact.ok_or_else(none)?;
-    artifact.id = artifact.id.or_else(|| Some(ArtifactId::random()));
-    Ok(artifact)
+    Err(ActionError::NoImage(name.to_owned()))
 }
 
 /// Asks the providers. An interrupted run may ask twice: a resource nobody uses is harmless.

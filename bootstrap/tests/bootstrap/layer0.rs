@@ -78,7 +78,7 @@ async fn one_host_gets_discovery_and_a_network() {
                 "args": ["/bin/flynn-core", "discoverd"],
                 "env": {
                     "CLUSTER_DOMAIN": "flynn.localhost", "DISCOVERD": "none",
-                    "DISCOVERD_PEERS": "127.0.0.1:1111,", "FLYNN_APP_ID": "UUID",
+                    "DISCOVERD_PEERS": "127.0.0.1:1111,", "DISCOVERD_WAIT_NET_DNS": "true", "FLYNN_APP_ID": "UUID",
                     "FLYNN_APP_NAME": "discoverd", "FLYNN_JOB_ID": "host1-UUID",
                     "FLYNN_PROCESS_TYPE": "app", "FLYNN_RELEASE_ID": "UUID",
                 },
@@ -199,7 +199,7 @@ async fn what_stands_in_the_way_is_said() {
     let core = host.lock().images.remove("core").unwrap();
     assert_eq!(
         fail(options()).await,
-        "error run-app discoverd image \"core\" is missing on host host1: import it there with `flynn-host image import core DIR`"
+        "error run-app discoverd no host has image \"core\": import it with `flynn-host image import core DIR`"
     );
     host.lock().images.insert("core".to_owned(), core);
     host.lock().without_network = true;

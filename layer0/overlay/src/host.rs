@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use discoverd_api::Servers;
-use host_api::{HostClient, HostStatus, NetworkConfig};
+use host_api::{HostClient, NetworkConfig};
 use kit_backoff::Backoff;
-use kit_http::{ClientError, Request};
+use kit_http::ClientError;
 use netplan::Block;
 
 use crate::memory::Remembered;
@@ -24,7 +24,7 @@ pub(crate) fn pauses() -> Backoff {
 pub(crate) async fn discoverd(host: &HostClient) -> Servers {
     let mut pauses = pauses();
     loop {
-        match status(host).await {
+        match host.status().await {
             Ok(status) => match status.discoverd {
                 Some(discoverd) if !discoverd.url.is_empty() => {
                     return Servers::parse(&discoverd.url);
@@ -51,7 +51,7 @@ pub(crate) async fn configure(
     };
     let mut pauses = pauses();
     loop {
-        match post(host, &config).await {
+        match host.configure_network(&config).await {
             Ok(()) => {
                 tracing::info!(subnet = %config.subnet, mtu = config.mtu, "the host has its subnet");
                 return Ok(());
@@ -63,26 +63,6 @@ pub(crate) async fn configure(
         }
         tokio::time::sleep(pauses.next_delay()).await;
     }
-}
-
-/// How long the host may take for a whole answer; making the bridge is part of it.
-const ANSWER: Duration = Duration::from_secs(30);
-
-async fn status(host: &HostClient) -> Result<HostStatus, ClientError> {
-    let answer = async { host.http().send(Request::get("/host/status")).await?.json().await };
-    in_time(answer).await
-}
-
-async fn post(host: &HostClient, config: &NetworkConfig) -> Result<(), ClientError> {
-    let request = Request::new(axum::http::Method::POST, "/host/network").json(config)?;
-    in_time(host.http().send(request)).await.map(drop)
-}
-
-async fn in_time<T>(
-    answer: impl Future<Output = Result<T, ClientError>>,
-) -> Result<T, ClientError> {
-    let late = |_| Err(ClientError::Timeout { what: "the host's answer", within: ANSWER });
-    tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(late)
 }
 
 /// The bridge has the first address after the subnet's own.
