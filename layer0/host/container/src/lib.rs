@@ -19,7 +19,6 @@ mod supervise;
 mod sys;
 
 pub use cgroup::{CgroupMode, Cgroups, JobCgroup, MemoryUse};
-pub use error::SetupError;
 pub use init::{INIT, run_init};
 pub use launch::{SUPERVISE, launch};
 pub use pin::{PinnedNamespace, enter_pinned_mount_namespace, remove_pinned_mount_namespace};

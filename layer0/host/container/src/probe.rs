@@ -103,7 +103,7 @@ fn off(scratch_dir: &Path, reason: String) -> (UsernsSupport, Lowers, Option<Str
 
 fn maps(dir: &Path, namespace: &OwnedFd) -> Result<(), String> {
     let ids = IdMap::new(namespace.as_fd(), TRIAL.base);
-    mapped_tree(dir, ids, 0, false).map(drop).map_err(|error| error.to_string())
+    mapped_tree(dir, ids, 0, false).map(drop).map_err(|error| error.report())
 }
 
 /// The first way that works.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD};
 
+use crate::error::plain_error;
+
 /// The program to execute, or the reason in the words people know from Flynn.
 pub(super) fn find(name: &str, env: &[(String, String)]) -> Result<CString, String> {
     let found = if name.contains('/') {
@@ -19,14 +21,6 @@ pub(super) fn find(name: &str, env: &[(String, String)]) -> Result<CString, Stri
     };
     CString::new(found.as_os_str().as_bytes())
         .map_err(|_| format!("exec: {name:?}: invalid argument"))
-}
-
-/// The kernel's reason without Rust's number, in lower case.
-pub(crate) fn plain_error(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 fn search(name: &str, env: &[(String, String)]) -> Option<PathBuf> {

@@ -18,7 +18,6 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 pub(crate) use capabilities::Capabilities;
 pub(crate) use channel::Channel;
 pub(crate) use config::{CgroupMount, FromInit, InitConfig, ToInit};
-pub(crate) use lookup::plain_error;
 
 use crate::error::{SetupError, Step};
 use crate::sys;
@@ -40,7 +39,7 @@ pub fn run_init(channel_fd: i32) -> i32 {
         Ok(()) => 0,
         Err(error) => {
             // Nobody is left to tell when this fails.
-            let _ = channel.send(&FromInit::Failed { error: error.to_string() }, &[]);
+            let _ = channel.send(&FromInit::Failed { error: error.report() }, &[]);
             FAILURE
         }
     }

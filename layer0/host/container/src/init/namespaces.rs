@@ -145,8 +145,7 @@ fn mask(path: &Path) -> io::Result<()> {
 
 fn bind_read_only(path: &Path) -> io::Result<()> {
     fs::symlink_metadata(path)?;
-    let tree = mapped_tree(path, IdMap::HOST, ATTR_RDONLY, false)
-        .map_err(|error| io::Error::from(error.kind()))?;
+    let tree = mapped_tree(path, IdMap::HOST, ATTR_RDONLY, false).map_err(SetupError::into_io)?;
     move_mount(tree.as_fd(), "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(())
 }

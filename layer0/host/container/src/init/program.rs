@@ -6,8 +6,9 @@ use std::io::{self, Read, Write};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::config::InitConfig;
-use super::lookup::{self, plain_error};
+use super::lookup;
 use super::stdio::Stdio;
+use crate::error::plain_error;
 use crate::protocol::Rlimits;
 use crate::sys;
 

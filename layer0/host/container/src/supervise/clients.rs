@@ -275,6 +275,9 @@ impl Client {
     /// One round of output; false when there was none.
     fn fill(&mut self, spools: &[Spool; 3], closed: [bool; 3]) -> bool {
         let mut any = false;
+        if self.follows.iter().all(|follow| follow.ended) || self.pending() >= BUFFER {
+            return false;
+        }
         let mut chunk = vec![0; MAX_DATA];
         for at in 0..self.follows.len() {
             if self.pending() >= BUFFER || self.follows[at].ended {

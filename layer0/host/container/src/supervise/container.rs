@@ -169,6 +169,7 @@ impl FirstProcess {
                     namespace: None,
                     base: 0,
                 };
+                judge_as_others(pid).step("leaving the daemon's protection")?;
                 if let Some(range) = spec.user_namespace {
                     write_maps(pid, range).step("writing the id maps")?;
                     let namespace = File::open(format!("/proc/{pid}/ns/user"));
@@ -208,6 +209,14 @@ impl Drop for Guard {
             sys::wait_for(pid as i32);
         }
     }
+}
+
+/// A daemon may be protected from the kernel's killing for lack of memory; its jobs are not.
+fn judge_as_others(pid: u32) -> io::Result<()> {
+    if std::fs::read_to_string("/proc/self/oom_score_adj")?.starts_with('-') {
+        std::fs::write(format!("/proc/{pid}/oom_score_adj"), "0")?;
+    }
+    Ok(())
 }
 
 /// Clones with the range's first id as effective user, so that it owns the user namespace and

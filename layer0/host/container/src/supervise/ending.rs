@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{DEREGISTER, DRAIN, LINGER, Supervisor, log, unix_now};
 use crate::cgroup::Cgroups;
-use crate::init::plain_error;
+use crate::error::plain_error;
 use crate::protocol::{EXIT_FILE_NAME, ExitRecord, Notice, State};
 use crate::sys;
 

@@ -132,7 +132,7 @@ impl Supervisor {
         match container::start(&self.spec) {
             Ok(container) => self.container = Some(container),
             Err(error) => {
-                self.failure = Some(error.to_string());
+                self.failure = Some(error.report());
                 self.init_ended = Some(Instant::now());
                 self.conclude_if_over();
             }
