@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::process::Command;
 
 use host_container::protocol::{
     BindMount, ConfigMount, Lowers, Notice, Order, State, SupervisorFrame, UserNamespace,
 };
 
-use crate::support::Job;
+use crate::support::{Job, example};
 
 #[test]
 fn root_in_a_job_is_nobody_on_the_host() {
@@ -135,6 +136,29 @@ fn layers_and_volumes_show_their_own_ids_by_every_way_of_mounting() {
             outcome.init
         );
         assert!(outcome.text().contains("0 0 644 /etc/hosts"), "{}", outcome.text());
+    }
+}
+
+#[test]
+fn layers_of_mounted_images_show_their_own_ids_and_take_changes() {
+    let tools: [(&str, &[&str], &str); 2] =
+        [("mksquashfs", &["-quiet", "-no-progress"], "squashfs"), ("mkfs.erofs", &[], "erofs")];
+    for (tool, options, kind) in tools {
+        let mut job = Job::new(&["chown", "/data/daemon", "7"]);
+        let layer = job.dir.path().join("lower");
+        fs::write(layer.join("data/daemon"), "x").unwrap();
+        chown(layer.join("data/daemon"), Some(33), Some(33)).unwrap();
+        let image = job.dir.path().join(format!("lower.{kind}"));
+        let (first, second) = if kind == "erofs" { (&image, &layer) } else { (&layer, &image) };
+        let made = Command::new(tool).arg(first).arg(second).args(options).output().unwrap();
+        assert!(made.status.success(), "{tool}: {made:?}");
+        fs::remove_dir_all(&layer).unwrap();
+        fs::create_dir(&layer).unwrap();
+        job.launch_by(&example("mounted"));
+        let outcome = job.finish();
+        assert_eq!(outcome.exit.code, Some(0), "{kind}: {} {}", outcome.text(), outcome.init);
+        let changed = fs::metadata(job.dir.path().join("scratch/upper/data/daemon")).unwrap();
+        assert_eq!(changed.uid(), job.spec.user_namespace.unwrap().base + 7, "{kind}");
     }
 }
 
