@@ -111,7 +111,7 @@ pub(crate) fn parse<T: Parser>(name: &str, rest: &[String]) -> Result<T, Answer>
 
 /// The full help of a command.
 pub(crate) fn help_of<T: Parser>(name: &str) -> String {
-    clap_command::<T>(name).render_long_help().to_string()
+    clap_command::<T>(name).render_help().to_string()
 }
 
 fn clap_command<T: Parser>(name: &str) -> ClapCommand {

@@ -65,7 +65,7 @@ async fn g12_g13_jobs() {
     let rows: Vec<Vec<&str>> = all
         .out
         .lines()
-        .map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect())
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
         .collect();
     assert_eq!(rows[0], ["ID", "TYPE", "STATE", "CREATED", "RELEASE", "COMMAND"]);
     assert_eq!((rows[2][1].trim(), rows[2][2].trim()), ("run", "down"));

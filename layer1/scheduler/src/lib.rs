@@ -1,1 +1,23 @@
 //! Keeps what runs equal to what is wanted.
+//!
+//! [`start`] runs one scheduler. All schedulers of a cluster are registered as the service
+//! `controller-scheduler`; its leader acts, the others wait. The leader goes round and round: read
+//! formations, jobs and volumes from the controller and jobs from every host, let `placement` plan,
+//! carry the plan out. Events only make the next round come sooner.
+//!
+//! *Invariant:* a job is recorded in the controller, with its id and host, before its host hears of it.
+//! A scheduler that dies at any moment leaves a record which the next one finds and finishes under the
+//! same id, so that no death makes an extra job.
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod live;
+mod memory;
+mod records;
+mod round;
+mod server;
+#[cfg(test)]
+mod simulation;
+mod view;
+
+pub use server::{Config, StartError, start};
