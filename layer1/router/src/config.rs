@@ -118,6 +118,9 @@ pub enum ConfigError {
         /// What it should be.
         wanted: &'static str,
     },
+    /// The controller's key is missing.
+    #[error("CONTROLLER_KEY is not set: routes cannot be read without it")]
+    NoControllerKey,
     /// A flag nobody knows.
     #[error("unknown flag {0:?}")]
     UnknownFlag(String),

@@ -30,7 +30,7 @@ mod tunnel;
 mod worker;
 
 pub use config::{Config, ConfigError, KeyPairPem, Limits};
-pub use server::{Deps, StartError, start};
+pub use server::{Deps, FromEnvError, StartError, start};
 pub use source::{
     BackendSource, ControllerRoutes, Discovery, Following, Instance, Instances, Registration,
     RouteSource, RouteUpdate, SourceError,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use ::http::HeaderValue;
 use bytes::Bytes;
+use discoverd_api::{DiscoverdResolver, Servers};
 use kit_clock::{Clock, SystemClock};
 use kit_tasks::{Running, Tasks};
 use rustls::sign::CertifiedKey;
@@ -12,14 +13,14 @@ use tokio::sync::{mpsc, watch};
 
 use crate::api::Api;
 use crate::certificates::{certified_key, server_config};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::connection::Listener;
 use crate::core::{Core, Facts, Members, NEWS, Outputs, follow_routes, save, save_page};
 use crate::disk::Disk;
 use crate::events::Hub;
 use crate::http::Pages;
 use crate::listen;
-use crate::source::{BackendSource, Registration, RouteSource};
+use crate::source::{BackendSource, ControllerRoutes, Discovery, Registration, RouteSource};
 use crate::table::Tables;
 use crate::tcp::TcpRoutes;
 use crate::worker::{self, Shared, Worker};
@@ -42,6 +43,73 @@ impl Deps {
     pub fn new(routes: Arc<dyn RouteSource>, backends: Arc<dyn BackendSource>) -> Self {
         Self { routes, backends, registration: None, clock: Arc::new(SystemClock::start()) }
     }
+}
+
+impl Deps {
+    /// The cluster's controller and discoverd, as the environment of the router's job names them:
+    /// `DISCOVERD`, `CONTROLLER_KEY` (the first of a comma list counts), `CONTROLLER_URL`
+    /// (`http://controller.discoverd`), `EXTERNAL_IP` and the `FLYNN_…` variables to register with.
+    pub fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, FromEnvError> {
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
+        let servers = Servers::parse(&env("DISCOVERD").unwrap_or_default());
+        let discoverd = discoverd_api::Client::new(&servers).map_err(FromEnvError::Discoverd)?;
+        let keys = env("CONTROLLER_KEY").ok_or(ConfigError::NoControllerKey)?;
+        let url = env("CONTROLLER_URL").unwrap_or_else(|| CONTROLLER.to_owned());
+        let controller = kit_http::Client::builder(&url)
+            .key(keys.split(',').next().unwrap_or_default().trim())
+            .resolver(Arc::new(DiscoverdResolver::new(discoverd.clone())))
+            .max_body(MAX_ROUTES)
+            .build()
+            .map_err(FromEnvError::Controller)?;
+        let routes = ControllerRoutes::new(controller_api::Client::from_http(controller));
+        let backends = Discovery::new(discoverd.clone());
+        let registration = match env("EXTERNAL_IP") {
+            Some(text) => Some(registration(discoverd, &text, &env)?),
+            None => None,
+        };
+        Ok(Self { registration, ..Self::new(Arc::new(routes), Arc::new(backends)) })
+    }
+}
+
+/// Where the controller is, as discoverd knows it.
+const CONTROLLER: &str = "http://controller.discoverd";
+
+/// Bytes of the whole list of routes, certificates included.
+const MAX_ROUTES: usize = 512 << 20;
+
+fn registration(
+    client: discoverd_api::Client,
+    external_ip: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Registration, ConfigError> {
+    let external_ip = external_ip.parse().map_err(|_| ConfigError::Value {
+        name: "EXTERNAL_IP".to_owned(),
+        value: external_ip.to_owned(),
+        wanted: "IP address",
+    })?;
+    let names = [
+        "FLYNN_APP_ID",
+        "FLYNN_APP_NAME",
+        "FLYNN_RELEASE_ID",
+        "FLYNN_PROCESS_TYPE",
+        "FLYNN_JOB_ID",
+    ];
+    let meta = names.into_iter().filter_map(|name| Some((name.to_owned(), env(name)?)));
+    Ok(Registration { client, external_ip, meta: meta.collect() })
+}
+
+/// An environment that does not name the cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum FromEnvError {
+    /// A variable is missing or wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// `DISCOVERD` names no servers.
+    #[error("DISCOVERD cannot be used")]
+    Discoverd(#[source] discoverd_api::DiscoverdError),
+    /// `CONTROLLER_URL` is no URL.
+    #[error("CONTROLLER_URL cannot be used")]
+    Controller(#[source] kit_http::ClientError),
 }
 
 /// Why a router cannot start. Sources that are away are no reason.

@@ -8,6 +8,7 @@ mod balancing;
 mod forwarding;
 mod hostile;
 mod restart;
+mod sources;
 mod tcp_routes;
 mod tls;
 mod upgrades;
