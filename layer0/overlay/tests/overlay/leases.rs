@@ -42,8 +42,8 @@ async fn get(running: &Running, path: &str) -> (u16, String) {
 #[tokio::test]
 async fn a_new_host_takes_a_subnet_and_tells_its_daemon() {
     let (tasks, dir) = (Tasks::root("test"), tempfile::tempdir().unwrap());
-    let (discoverd, server) = Discoverd::start(&tasks).await;
-    let (host, url) = Host::start(&tasks).await;
+    let (discoverd, server) = Discoverd::start().await;
+    let (host, url) = Host::start().await;
     let running = overlay::start(config(2, &url, dir.path()), &tasks).await.unwrap();
     assert_eq!(get(&running, "/ping").await, (200, String::new()));
     let (status, text) = get(&running, "/.well-known/status").await;
@@ -89,14 +89,14 @@ async fn until_status(running: &Running, wanted: u16) -> String {
 #[tokio::test]
 async fn a_host_that_boots_without_quorum_has_its_network() {
     let (tasks, dir) = (Tasks::root("test"), tempfile::tempdir().unwrap());
-    let (_discoverd, server) = Discoverd::start(&tasks).await;
-    let (host, url) = Host::start(&tasks).await;
+    let (_discoverd, server) = Discoverd::start().await;
+    let (host, url) = Host::start().await;
     host.knows(&server);
     let running = overlay::start(config(2, &url, dir.path()), &tasks).await.unwrap();
     let before = until("the first lease", || host.told().into_iter().next()).await;
     running.stop(GRACE).await;
 
-    let (rebooted, url) = Host::start(&tasks).await;
+    let (rebooted, url) = Host::start().await;
     let running = overlay::start(config(2, &url, dir.path()), &tasks).await.unwrap();
     let after = until("the remembered lease", || rebooted.told().into_iter().next()).await;
     assert_eq!(after, before);
@@ -107,10 +107,10 @@ async fn a_host_that_boots_without_quorum_has_its_network() {
 #[tokio::test]
 async fn hosts_that_start_together_share_the_network_without_overlap() {
     let (tasks, dir) = (Tasks::root("test"), tempfile::tempdir().unwrap());
-    let (discoverd, server) = Discoverd::start(&tasks).await;
+    let (discoverd, server) = Discoverd::start().await;
     let mut hosts = Vec::new();
     for number in 2..7 {
-        let (host, url) = Host::start(&tasks).await;
+        let (host, url) = Host::start().await;
         host.knows(&server);
         overlay::start(config(number, &url, dir.path()), &tasks).await.unwrap();
         hosts.push(host);
@@ -123,7 +123,7 @@ async fn hosts_that_start_together_share_the_network_without_overlap() {
     let all = (1..=5).map(|n| format!("10.3.{n}.1/24")).collect::<BTreeSet<_>>();
     assert_eq!(subnets, all, "five hosts, five subnets");
 
-    let (late, url) = Host::start(&tasks).await;
+    let (late, url) = Host::start().await;
     late.knows(&server);
     let running = overlay::start(config(7, &url, dir.path()), &tasks).await.unwrap();
     let full = loop {
@@ -142,7 +142,7 @@ async fn hosts_that_start_together_share_the_network_without_overlap() {
 #[tokio::test]
 async fn a_host_with_a_new_disk_gets_its_old_subnet_and_others_are_left_alone() {
     let (tasks, dir) = (Tasks::root("test"), tempfile::tempdir().unwrap());
-    let (discoverd, server) = Discoverd::start(&tasks).await;
+    let (discoverd, server) = Discoverd::start().await;
     let foreign = json!({ "PublicIP": "192.0.2.9", "BackendType": "carrier-pigeon", "Wings": 2 });
     discoverd.set(&json!({
         "config": { "Network": "10.3.0.0/16", "Backend": { "Type": "alloc" } },
@@ -151,7 +151,7 @@ async fn a_host_with_a_new_disk_gets_its_old_subnet_and_others_are_left_alone() 
             "10.3.78.0-24": foreign,
         },
     }));
-    let (host, url) = Host::start(&tasks).await;
+    let (host, url) = Host::start().await;
     host.knows(&server);
     let running = overlay::start(config(2, &url, dir.path()), &tasks).await.unwrap();
     let told = until("the old lease", || host.told().into_iter().next()).await;
@@ -165,8 +165,8 @@ async fn a_host_with_a_new_disk_gets_its_old_subnet_and_others_are_left_alone() 
 #[tokio::test]
 async fn a_lease_that_vanished_is_written_again() {
     let (tasks, dir) = (Tasks::root("test"), tempfile::tempdir().unwrap());
-    let (discoverd, server) = Discoverd::start(&tasks).await;
-    let (host, url) = Host::start(&tasks).await;
+    let (discoverd, server) = Discoverd::start().await;
+    let (host, url) = Host::start().await;
     host.knows(&server);
     overlay::start(config(2, &url, dir.path()), &tasks).await.unwrap();
     let told = until("the lease", || host.told().into_iter().next()).await;
@@ -181,14 +181,14 @@ async fn a_lease_that_vanished_is_written_again() {
 #[tokio::test]
 async fn a_host_whose_neighbours_do_not_answer_is_unwell() {
     let (tasks, dir) = (Tasks::root("test"), tempfile::tempdir().unwrap());
-    let (discoverd, server) = Discoverd::start(&tasks).await;
+    let (discoverd, server) = Discoverd::start().await;
     // Nobody listens on the discard port of this loopback address.
     let silent = json!({ "PublicIP": "127.0.0.99", "HTTPPort": "9", "BackendType": "alloc" });
     discoverd.set(&json!({
         "config": { "Network": "10.3.0.0/16", "Backend": { "Type": "alloc" } },
         "subnets": { "10.3.9.0-24": silent },
     }));
-    let (host, url) = Host::start(&tasks).await;
+    let (host, url) = Host::start().await;
     host.knows(&server);
     let running = overlay::start(config(2, &url, dir.path()), &tasks).await.unwrap();
     until("the lease", || host.told().into_iter().next()).await;
@@ -201,7 +201,7 @@ async fn a_host_whose_neighbours_do_not_answer_is_unwell() {
     };
     assert!(text.contains("unhealthy"), "{text}");
 
-    let (second, url) = Host::start(&tasks).await;
+    let (second, url) = Host::start().await;
     second.knows(&server);
     overlay::start(config(3, &url, dir.path()), &tasks).await.unwrap();
     until_status(&running, 200).await;

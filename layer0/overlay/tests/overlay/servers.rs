@@ -33,9 +33,10 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T
     tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("waited for {what}"))
 }
 
-async fn serve(tasks: &Tasks, router: Router) -> Running {
+/// Servers outlive what is tested, so that it can say goodbye; they end with the test's runtime.
+async fn serve(router: Router) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    kit_http::serve(tasks, listener, router).unwrap()
+    kit_http::serve(&Tasks::root("servers"), listener, router).unwrap()
 }
 
 /// A discoverd with one service.
@@ -52,14 +53,14 @@ struct Registry {
 }
 
 impl Discoverd {
-    pub(crate) async fn start(tasks: &Tasks) -> (Self, Running) {
+    pub(crate) async fn start() -> (Self, Running) {
         let discoverd = Self { inner: Arc::default(), changes: watch::channel(0).0 };
         let router = Router::new()
             .route("/services/flannel", put(async || Json(())).get(events))
             .route("/services/flannel/meta", get(read_meta).put(write_meta))
-            .route("/services/flannel/instances/{id}", put(add_instance))
+            .route("/services/flannel/instances/{id}", put(add_instance).delete(async || Json(())))
             .with_state(discoverd.clone());
-        (discoverd, serve(tasks, router).await)
+        (discoverd, serve(router).await)
     }
 
     /// The metadata as it stands.
@@ -137,13 +138,13 @@ struct HostState {
 }
 
 impl Host {
-    pub(crate) async fn start(tasks: &Tasks) -> (Self, String) {
+    pub(crate) async fn start() -> (Self, String) {
         let host = Self::default();
         let router = Router::new()
             .route("/host/status", get(status))
             .route("/host/network", post(network))
             .with_state(host.clone());
-        let running = serve(tasks, router).await;
+        let running = serve(router).await;
         (host, format!("http://{}", running.addr()))
     }
 
