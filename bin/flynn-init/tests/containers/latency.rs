@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use host_container::protocol::Order;
 
 use crate::lifecycle::until_running;
-use crate::support::{Job, follow};
+use crate::support::{Job, example, follow};
 
 fn monotonic() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -23,6 +23,9 @@ fn start_latency_is_printed() {
             Duration::from_nanos(exec[14])
         );
     }
+    let mut plain: Vec<u64> = (0..15).map(|_| plain_process()).collect();
+    plain.sort_unstable();
+    println!("a plain process for comparison: median {:?}", Duration::from_nanos(plain[7]));
     println!("resident memory: supervisor {}, init {}", resident(true), resident(false));
     let mut whole: Vec<_> = (0..15).map(|_| launch_to_exit()).collect();
     whole.sort_unstable();
@@ -38,6 +41,12 @@ fn to_first_instruction(mapped: bool) -> u64 {
     job.launch();
     let outcome = job.finish();
     outcome.text().trim().parse::<u64>().unwrap() - start
+}
+
+fn plain_process() -> u64 {
+    let start = monotonic();
+    let output = std::process::Command::new(example("jobprobe")).arg("stamp").output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse::<u64>().unwrap() - start
 }
 
 /// As /proc tells it.

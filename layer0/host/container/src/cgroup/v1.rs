@@ -9,17 +9,29 @@ use super::files::{make_dir, write, write_if_there};
 use super::hierarchy::Hierarchy;
 use crate::protocol::CgroupSpec;
 
-/// Makes `path` and its ancestors. A cpuset must be filled from its parent before it takes anybody.
+/// Makes `path`, and its ancestors where they are missing.
 pub(super) fn make(hierarchy: &Hierarchy, path: &Path) -> io::Result<()> {
-    let mut dir = hierarchy.mount.clone();
-    for part in path {
-        let parent = dir.clone();
-        dir.push(part);
-        make_dir(&dir)?;
-        if hierarchy.has("cpuset") {
-            inherit(&parent, &dir, "cpuset.cpus")?;
-            inherit(&parent, &dir, "cpuset.mems")?;
+    let mut dir = hierarchy.mount.join(path);
+    // Nearly always the partition is there and one call is enough.
+    if let Err(error) = make_one(hierarchy, &dir) {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(error);
         }
+        dir.clone_from(&hierarchy.mount);
+        for part in path {
+            dir.push(part);
+            make_one(hierarchy, &dir)?;
+        }
+    }
+    Ok(())
+}
+
+/// A cpuset must be filled from its parent before it takes anybody.
+fn make_one(hierarchy: &Hierarchy, dir: &Path) -> io::Result<()> {
+    make_dir(dir)?;
+    if let Some(parent) = dir.parent().filter(|_| hierarchy.has("cpuset")) {
+        inherit(parent, dir, "cpuset.cpus")?;
+        inherit(parent, dir, "cpuset.mems")?;
     }
     Ok(())
 }
