@@ -68,7 +68,7 @@ impl Attach {
         };
         let (reader, writer) = tokio::io::split(connection);
         let (mut input, mut output) =
-            (Input { reader, buffer: BytesMut::new() }, Output { writer });
+            (Input { reader, buffer: BytesMut::new(), closed: false }, Output { writer });
         let served = self.serve(&mut input, &mut output).await;
         if let Err(error) = served {
             tracing::debug!(job = %self.job, %error, "attach connection broke");
@@ -171,6 +171,7 @@ impl Attach {
 pub(super) struct Input {
     reader: ReadHalf<Upgraded>,
     buffer: BytesMut,
+    closed: bool,
 }
 
 impl Input {
@@ -189,10 +190,18 @@ impl Input {
                 }
             }
             match self.reader.read_buf(&mut self.buffer).await {
-                Ok(0) | Err(_) => return None,
+                Ok(0) | Err(_) => {
+                    self.closed = true;
+                    return None;
+                }
                 Ok(_) => {}
             }
         }
+    }
+
+    /// Whether the client is gone, rather than having sent what it must not.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Waits, and says whether the client was still there then. What it sends early is kept.

@@ -74,7 +74,7 @@ impl Attach {
     ) -> io::Result<()> {
         let inputs = async {
             self.pass_inputs(&mut writer, takes_stdin, input).await;
-            if !tty {
+            if !tty && !input.is_closed() {
                 std::future::pending::<()>().await;
             }
         };

@@ -38,11 +38,15 @@ impl Attach {
         // Without history the live lines are all there is to ask for, whatever the follow flag says.
         let follows = was_live && (flags.has(AttachFlags::STREAM) || !flags.has(AttachFlags::LOGS));
         let lines = self.lines(reader, phase.filter(|_| follows), &mut written, output);
-        let inputs = self.inputs(stdin, input);
-        tokio::pin!(inputs);
+        let gone = async {
+            self.inputs(stdin, input).await;
+            if !input.is_closed() {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             lines = lines => lines?,
-            () = async { inputs.await; std::future::pending::<()>().await } => {}
+            () = gone => return Ok(()),
         }
         let last =
             if was_live && flags.has(AttachFlags::STREAM) { self.last_frame().await } else { None };

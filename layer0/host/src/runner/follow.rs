@@ -149,8 +149,9 @@ impl Followed<'_> {
             Ok::<_, crate::store::StoreError>((change, stop))
         };
         match noted.await {
-            Ok((host_job::Change::Started, true)) => stop::end_later(self.host, self.job),
-            Ok(_) => {}
+            // Asked for while it started, or by a daemon that did not come to it.
+            Ok((_, true)) => stop::end_later(self.host, self.job),
+            Ok((_, false)) => {}
             Err(error) => tracing::error!(job = %self.job, %error, "start not noted"),
         }
     }

@@ -77,12 +77,20 @@ fn ended(event: host_job::Event) -> Outcome {
 
 /// Makes the job and follows it, unless somebody stops it before it has a container.
 async fn fresh(host: &Arc<Host>, job: &JobId, permit: Option<OwnedSemaphorePermit>) -> Outcome {
-    let started = tokio::select! {
+    let made = tokio::select! {
         biased;
         () = host.registry.stop_requested(job) => {
             return Outcome { event: Some(host_job::Event::StoppedBeforeStart), silent: true };
         }
-        started = prepare::start(host, job, permit) => started,
+        made = prepare::make(host, job, permit) => made,
+    };
+    let started = match made {
+        Ok((spec, permit)) => {
+            let started = prepare::launch(host, &spec).await;
+            drop(permit);
+            started
+        }
+        Err(error) => Err(error),
     };
     match started {
         Ok(supervisor) => ended(follow::follow(host, job, supervisor).await),

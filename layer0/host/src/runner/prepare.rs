@@ -65,12 +65,13 @@ impl PrepareError {
     }
 }
 
-/// Makes everything and starts the supervisor.
-pub(super) async fn start(
+/// Makes everything the supervisor needs. May be dropped at any point: what was made is found again by
+/// the job's id.
+pub(super) async fn make(
     host: &Arc<Host>,
     id: &JobId,
     permit: Option<OwnedSemaphorePermit>,
-) -> Result<Supervisor, PrepareError> {
+) -> Result<(JobSpec, Option<OwnedSemaphorePermit>), PrepareError> {
     let mut job = host.registry.get(id).await?.ok_or(PrepareError::Gone)?.active.job;
     let place = description::place_of(&job)?;
     let permit = configured(host, &job, permit).await;
@@ -99,7 +100,7 @@ pub(super) async fn start(
     let network =
         network.map_or(NetworkSpec::Host, |network| NetworkSpec::Namespace(network.netns));
     let made = description::Made {
-        job_dir: job_dir.clone(),
+        job_dir,
         layers: paths,
         scratch_dir,
         user_namespace,
@@ -110,9 +111,7 @@ pub(super) async fn start(
         discoverd: host.settings.now().discoverd.map(|discoverd| discoverd.url),
     };
     let spec = description::describe(&host.config, &job, made)?;
-    let supervisor = launch(host, &spec, &job_dir).await?;
-    drop(permit);
-    Ok(supervisor)
+    Ok((spec, permit))
 }
 
 /// Waits for what the job needs to know; the turn is given back meanwhile.
@@ -238,11 +237,9 @@ fn resolv_conf(host: &Host, job: &Job) -> String {
     resolvers.iter().map(|resolver| format!("nameserver {resolver}\n")).collect()
 }
 
-async fn launch(
-    host: &Arc<Host>,
-    spec: &JobSpec,
-    job_dir: &Path,
-) -> Result<Supervisor, PrepareError> {
+/// Starts the supervisor. Must not be dropped half way: from here on there is a process.
+pub(super) async fn launch(host: &Arc<Host>, spec: &JobSpec) -> Result<Supervisor, PrepareError> {
+    let job_dir = &spec.job_dir;
     let failed = |source| PrepareError::Io { action: "start the supervisor", source };
     if let Some(child) = host.launcher.launch(spec).map_err(failed)? {
         host.tasks.spawn("reap", reap(child));
@@ -264,13 +261,21 @@ async fn launch(
 /// Waits for a supervisor's end, so that it does not stay as a zombie.
 async fn reap(mut child: std::process::Child) {
     let pidfd = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
-    match pidfd.map_err(std::io::Error::from).and_then(AsyncFd::register) {
+    match pidfd.map_err(std::io::Error::from).and_then(watched) {
         Ok(pidfd) => drop(pidfd.readable().await),
         Err(error) => tracing::warn!(%error, "end of a supervisor is not watched"),
     }
     if let Err(error) = child.try_wait() {
         tracing::warn!(%error, "supervisor not reaped");
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "the other constructor is unsafe; an owned descriptor stays open as long as this"
+)]
+fn watched(pidfd: std::os::fd::OwnedFd) -> std::io::Result<AsyncFd<std::os::fd::OwnedFd>> {
+    AsyncFd::new(pidfd)
 }
 
 /// What the firewall needs to know is the partition; a job of none is of `user`.
