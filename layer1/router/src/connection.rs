@@ -91,6 +91,13 @@ impl State {
         self.drain.notify_one();
     }
 
+    /// Closes a connection that has no request: what a drain does with those that never began one.
+    pub(crate) fn close_unless_busy(&self) {
+        if self.in_flight.load(Ordering::Relaxed) == 0 {
+            self.abort.notify_one();
+        }
+    }
+
     /// Closes a connection that was too slow with a head (`max_head`), or idle for too long.
     pub(crate) fn enforce(&self, now: Tick, max_head: u64, max_idle: u64) {
         if self.in_flight.load(Ordering::Relaxed) > 0 {

@@ -189,10 +189,10 @@ impl Core {
         let served = served.map(|(id, route)| (id.clone(), route.clone())).collect();
         self.report(&served);
         self.served = served;
-        for problem in &built.problems {
+        let mut facts = self.facts();
+        for problem in built.problems.iter().filter(|problem| !facts.problems.contains(problem)) {
             tracing::warn!("{problem}");
         }
-        let mut facts = self.facts();
         facts.routes = self.served.len();
         facts.problems = built.problems;
         drop(facts);

@@ -174,15 +174,23 @@ async fn sweep(worker: &Worker) {
     }
 }
 
-/// Tells all connections to finish, again and again: one may have been accepted meanwhile.
+/// Tells all connections to finish, again and again: one may have been accepted meanwhile. Those that
+/// have begun no request after a while will not be missed.
 async fn drain(worker: &Worker) {
+    let begun = tokio::time::Instant::now();
     loop {
         for state in worker.registry().values() {
             state.drain();
+            if begun.elapsed() > UNUSED {
+                state.close_unless_busy();
+            }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+/// How long a drain waits for the request of a connection that has none.
+const UNUSED: Duration = Duration::from_secs(2);
 
 async fn accept(
     worker: Arc<Worker>,

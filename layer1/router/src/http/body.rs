@@ -2,9 +2,11 @@
 //! everything that must last as long as it does: the backend's lease, the connection to give back,
 //! the client connection's mark of being busy.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use ::http::HeaderMap;
 use bytes::Bytes;
@@ -14,11 +16,36 @@ use hyper::body::Incoming;
 use crate::connection::Busy;
 use crate::pool::Sender;
 use crate::service::Lease;
-use crate::worker::Worker;
+use crate::worker::{Worker, ticks};
 
 /// The body of a request to a backend: the client's, or none.
 #[derive(Debug)]
-pub(crate) struct RequestBody(pub(crate) Option<Incoming>);
+pub(crate) struct RequestBody(Option<(Incoming, Arc<Upload>)>);
+
+impl RequestBody {
+    /// No body.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    /// The client's body, if it has one.
+    pub(crate) fn client(body: Incoming, worker: &Arc<Worker>) -> Self {
+        if body.is_end_stream() {
+            return Self::none();
+        }
+        let (last, worker) = (AtomicU64::new(worker.now()), worker.clone());
+        Self(Some((body, Arc::new(Upload { last, worker }))))
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// How the client's sending goes on, while a response is awaited.
+    pub(crate) fn upload(&self) -> Option<Arc<Upload>> {
+        self.0.as_ref().map(|(_, upload)| upload.clone())
+    }
+}
 
 impl Body for RequestBody {
     type Data = Bytes;
@@ -28,18 +55,47 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.get_mut().0 {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
-        }
+        let Some((body, upload)) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        upload.last.store(upload.worker.now(), Ordering::Relaxed);
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Body::is_end_stream)
+        self.0.as_ref().is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
+    }
+}
+
+/// When the client's body last went on.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    last: AtomicU64,
+    worker: Arc<Worker>,
+}
+
+/// Waits for a response's head; the time begins anew while the request's body still goes on, however
+/// long that takes.
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    upload: Option<&Upload>,
+    answer: impl Future<Output = T>,
+) -> Option<T> {
+    let mut answer = pin!(answer);
+    loop {
+        if let Ok(answer) = tokio::time::timeout(limit, answer.as_mut()).await {
+            return Some(answer);
+        }
+        let still_sending = upload.is_some_and(|upload| {
+            let last = upload.last.load(Ordering::Relaxed);
+            upload.worker.now().saturating_sub(last) <= ticks(limit)
+        });
+        if !still_sending {
+            return None;
+        }
     }
 }
 

@@ -5,11 +5,10 @@
 use std::sync::Arc;
 
 use ::http::{HeaderMap, Method, Request, Response, Uri, Version};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
-use super::body::{Forwarded, ReplyBody, RequestBody};
+use super::body::{Forwarded, ReplyBody, RequestBody, in_time};
 use super::{reply, request};
 use crate::connection::Peer;
 use crate::pool::{Sender, dial};
@@ -34,8 +33,7 @@ pub(super) async fn serve(
     *incoming.version_mut() = Version::HTTP_11;
     let token =
         if target.sticky { sticky::token_of(incoming.headers()).map(str::to_owned) } else { None };
-    let outgoing =
-        incoming.map(|body| RequestBody(Some(body).filter(|body| !body.is_end_stream())));
+    let outgoing = incoming.map(|body| RequestBody::client(body, worker));
     let sent = send(worker, target, token.as_deref(), outgoing).await;
     let (lease, sender, response) = match sent {
         Ok(sent) => sent,
@@ -97,7 +95,7 @@ fn kept(worker: &Worker, backend: &Backend, request: &Request<RequestBody>) -> O
 fn is_repeatable(request: &Request<RequestBody>) -> bool {
     let idempotent =
         [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::TRACE];
-    request.body().0.is_none() && idempotent.contains(request.method())
+    request.body().is_none() && idempotent.contains(request.method())
 }
 
 /// What became of a request on a kept connection that gave no response.
@@ -113,8 +111,9 @@ async fn over_kept(
     outgoing: Request<RequestBody>,
 ) -> Result<(Sender, Response<Incoming>), Kept> {
     let copy = is_repeatable(&outgoing).then(|| Copy::of(&outgoing));
+    let (limit, upload) = (worker.shared.limits.response_head, outgoing.body().upload());
     let answer = sender.try_send_request(outgoing);
-    let Ok(answer) = tokio::time::timeout(worker.shared.limits.response_head, answer).await else {
+    let Some(answer) = in_time(limit, upload.as_deref(), answer).await else {
         return Err(Kept::Final(Failure::Backend));
     };
     let mut error = match answer {
@@ -134,14 +133,15 @@ async fn over_fresh(
     mut sender: Sender,
     outgoing: Request<RequestBody>,
 ) -> Result<(Sender, Response<Incoming>), Failure> {
+    let (limit, upload) = (worker.shared.limits.response_head, outgoing.body().upload());
     let answer = sender.send_request(outgoing);
-    match tokio::time::timeout(worker.shared.limits.response_head, answer).await {
-        Ok(Ok(response)) => Ok((sender, response)),
-        Ok(Err(error)) => {
+    match in_time(limit, upload.as_deref(), answer).await {
+        Some(Ok(response)) => Ok((sender, response)),
+        Some(Err(error)) => {
             tracing::debug!(backend = %backend.identity.addr, %error, "backend did not answer");
             Err(failure(&error))
         }
-        Err(_) => {
+        None => {
             tracing::warn!(backend = %backend.identity.addr, "backend sent no response in time");
             Err(Failure::Backend)
         }
@@ -167,7 +167,7 @@ impl Copy {
     }
 
     fn request(self) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody(None));
+        let mut request = Request::new(RequestBody::none());
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.headers_mut() = self.headers;

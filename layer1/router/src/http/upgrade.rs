@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use ::http::header::CONNECTION;
 use ::http::{HeaderValue, Request, Response, StatusCode, Version};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
-use super::body::{Forwarded, ReplyBody, RequestBody};
+use super::body::{Forwarded, ReplyBody, RequestBody, in_time};
 use super::forward::add_cookie;
 use super::{reply, request};
 use crate::connection::Peer;
@@ -35,14 +34,13 @@ pub(super) async fn serve(
     let Some((lease, mut sender)) = connect(worker, target, token.as_deref()).await else {
         return close(worker.shared.pages.unavailable());
     };
-    let outgoing =
-        incoming.map(|body| RequestBody(Some(body).filter(|body| !body.is_end_stream())));
+    let outgoing = incoming.map(|body| RequestBody::client(body, worker));
+    let (limit, upload) = (worker.shared.limits.response_head, outgoing.body().upload());
     let answer = sender.send_request(outgoing);
-    let answer = tokio::time::timeout(worker.shared.limits.response_head, answer).await;
-    let mut response = match answer {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) if error.is_user() => return reply::client_gone(),
-        Ok(Err(_)) | Err(_) => return close(worker.shared.pages.unavailable()),
+    let mut response = match in_time(limit, upload.as_deref(), answer).await {
+        Some(Ok(response)) => response,
+        Some(Err(error)) if error.is_user() => return reply::client_gone(),
+        Some(Err(_)) | None => return close(worker.shared.pages.unavailable()),
     };
     if target.sticky {
         add_cookie(response.headers_mut(), token.as_deref(), &lease.backend);

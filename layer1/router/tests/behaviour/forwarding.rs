@@ -284,3 +284,43 @@ async fn an_additional_port_has_routes_of_its_own() {
     assert_eq!(get_host(router.running.addrs[1], "h", "/").await.text(), "extra");
     assert_eq!(get_host(router.running.addrs[1], "other", "/").await.status, 404);
 }
+
+#[tokio::test]
+async fn an_operators_page_is_shown_for_503() {
+    let pages = Backend::named("<h1>Back soon</h1>").await;
+    let url = format!("http://{}/page", pages.addr);
+    let router = Router::start_with(|config| config.error_page_url = Some(url)).await;
+    router.serve(&[http_route(1, "h", "nobody")]).await;
+    eventually("the page", || async {
+        let answer = get_host(router.http(), "h", "/").await;
+        assert_eq!(answer.status, 503);
+        answer.text() == "<h1>Back soon</h1>"
+            && answer.header("content-type").as_deref() == Some("text/html; charset=utf-8")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_silent_backend_is_given_up_and_a_slow_upload_is_not() {
+    let limit = std::time::Duration::from_secs(1);
+    let router = Router::start_with(|config| config.limits.response_head = limit).await;
+    let backend = Backend::script(|mut connection| async move {
+        while let Some((head, body)) = connection.read_request().await {
+            if head.first_line().starts_with("GET /silent") {
+                std::future::pending::<()>().await;
+            }
+            drop(connection.write(ok(&body.len().to_string()).as_bytes()).await);
+        }
+    })
+    .await;
+    router.route_to(http_route(1, "h", "web"), &[backend.addr]).await;
+    assert_eq!(get_host(router.http(), "h", "/silent").await.status, 503);
+    let mut slow = Connection::open(router.http()).await;
+    slow.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 30\r\n\r\n").await.unwrap();
+    let mut pace = tokio::time::interval(limit / 10);
+    for _ in 0..30 {
+        pace.tick().await;
+        slow.write(b"x").await.unwrap();
+    }
+    assert_eq!(slow.answer().await.text(), "30");
+}

@@ -66,10 +66,12 @@ async fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
     busy.write(GET.as_bytes()).await.unwrap();
     let mut idle = Connection::open(router.http()).await;
     eventually("the request to arrive", || async { backend.connections() == 1 }).await;
+    let mut unused = Connection::open(router.http()).await;
     let addr = router.http();
     let stop = router.running.stop(DEADLINE);
     let watch = async {
         assert_eq!(idle.rest().await, b"", "an idle connection closes");
+        assert_eq!(unused.rest().await, b"", "and one that was never used");
         eventually("the port to close", || async {
             tokio::net::TcpStream::connect(addr).await.is_err()
         })
