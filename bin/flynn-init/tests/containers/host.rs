@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use host_container::protocol::{NetworkSpec, Order};
-use host_container::{Cgroups, UsernsSupport, probe};
+use host_container::{CgroupMode, Cgroups, UsernsSupport, probe};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::support::{Job, PATIENCE, example, follow};
@@ -44,7 +44,12 @@ fn a_machine_with_only_the_unified_tree_runs_jobs_too() {
         assert!(job.cgroup_dirs().iter().all(|dir| !dir.exists()), "{}", outcome.init);
         outcome
     };
-    assert_eq!(run(&["exit", "42"]).exit.code, Some(42));
+    let outcome = run(&["exit", "42"]);
+    assert_eq!(outcome.exit.code, Some(42));
+    // Where v1 has the controllers, hiding it leaves jobs unlimited, which is told.
+    let trees = Cgroups::detect().unwrap();
+    let told = outcome.init.contains("this machine cannot limit memory");
+    assert_eq!(told, trees.mode() != CgroupMode::V2, "{}", outcome.init);
     let own = run(&["cat", "/proc/self/cgroup"]).text();
     assert!(own.lines().any(|line| line == "0::/"), "{own}");
     // Init and the program.
@@ -78,6 +83,7 @@ fn the_probe_finds_user_namespaces_on_this_machine_and_leaves_nothing() {
     let found = probe(&place("layers"), &place("volumes"), &place("scratch"));
     assert_eq!((found.userns, found.reason.as_deref()), (UsernsSupport::Full, None));
     assert!(found.cgroups.is_some());
+    assert!(found.missing_limits.is_empty(), "{:?}", found.missing_limits);
     assert_eq!(fs::read_dir(place("scratch")).unwrap().count(), 0);
     let proc = probe(Path::new("/proc"), &place("volumes"), &place("scratch"));
     assert_eq!(proc.userns, UsernsSupport::DirsOnly);

@@ -42,6 +42,8 @@ pub struct Probe {
     pub erofs_file: bool,
     /// Which cgroup trees there are; `None` when none is mounted.
     pub cgroups: Option<CgroupMode>,
+    /// What of memory, cpu and pids cannot be limited; empty where jobs are safe from each other.
+    pub missing_limits: Vec<String>,
 }
 
 /// Tries everything. `layer_dir` is a mounted layer when there is one (or the layer store),
@@ -49,12 +51,15 @@ pub struct Probe {
 /// scratch space; nothing stays in it.
 pub fn probe(layer_dir: &Path, volume_dir: &Path, scratch_dir: &Path) -> Probe {
     let (userns, lowers, reason) = user_namespaces(layer_dir, volume_dir, scratch_dir);
+    let trees = Cgroups::detect().ok();
+    let missing = trees.as_ref().map(Cgroups::missing_limits).unwrap_or_default();
     Probe {
         userns,
         reason,
         lowers,
         erofs_file: erofs_takes_files(scratch_dir),
-        cgroups: Cgroups::detect().ok().map(|trees| trees.mode()),
+        cgroups: trees.map(|trees| trees.mode()),
+        missing_limits: missing.into_iter().map(str::to_owned).collect(),
     }
 }
 

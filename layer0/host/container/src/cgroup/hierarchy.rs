@@ -75,6 +75,14 @@ impl Cgroups {
         }
     }
 
+    /// What of memory, cpu and processes cannot be limited here, because no tree has its controller.
+    pub fn missing_limits(&self) -> Vec<&'static str> {
+        let unified = self.unified.as_deref().map(v2::controllers).unwrap_or_default();
+        let has =
+            |name: &str| self.controller(name).is_some() || unified.iter().any(|have| have == name);
+        ["memory", "cpu", "pids"].into_iter().filter(|name| !has(name)).collect()
+    }
+
     /// Makes a partition, or sets its CPU shares when it exists (spec/host.md §2, partitions).
     pub fn ensure_partition(
         &self,

@@ -98,11 +98,11 @@ impl JobCgroup {
 
     /// Memory now, at most, and allowed.
     pub fn memory(&self) -> Option<MemoryUse> {
-        let (dir, [used, peak, limit]) = self.memory_files()?;
+        let (dir, names) = self.memory_files()?;
         Some(MemoryUse {
-            used: Bytes(number(&dir.join(used))?),
-            peak: number(&dir.join(peak)).map(Bytes),
-            limit: Bytes(number(&dir.join(limit)).unwrap_or(0)),
+            used: Bytes(number(&dir.join(names.used))?),
+            peak: number(&dir.join(names.peak)).map(Bytes),
+            limit: Bytes(number(&dir.join(names.limit)).unwrap_or(0)),
         })
     }
 
@@ -118,19 +118,18 @@ impl JobCgroup {
 
     /// Processes killed for lack of memory.
     pub fn oom_kills(&self) -> u64 {
-        let Some((dir, _)) = self.memory_files() else { return 0 };
-        let file = if self.trees.v1.is_empty() { "memory.events" } else { "memory.oom_control" };
-        keyed_number(&dir.join(file), "oom_kill").unwrap_or(0)
+        let Some((dir, names)) = self.memory_files() else { return 0 };
+        keyed_number(&dir.join(names.events), "oom_kill").unwrap_or(0)
     }
 
     /// Something to poll whose readiness says that [`oom_kills`](Self::oom_kills) may have grown.
     pub(crate) fn oom_watch(&self) -> io::Result<Option<OomWatch>> {
-        let Some((dir, _)) = self.memory_files() else { return Ok(None) };
-        if self.trees.v1.is_empty() {
-            return Ok(Some(OomWatch::Events(File::open(dir.join("memory.events"))?)));
+        let Some((dir, names)) = self.memory_files() else { return Ok(None) };
+        if names == V2_MEMORY {
+            return Ok(Some(OomWatch::Events(File::open(dir.join(names.events))?)));
         }
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let control = File::open(dir.join("memory.oom_control"))?;
+        let control = File::open(dir.join(names.events))?;
         let order = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
         write(&dir.join("cgroup.event_control"), &order)?;
         Ok(Some(OomWatch::Eventfd(event)))
@@ -141,17 +140,37 @@ impl JobCgroup {
         self.trees.dirs(&self.path)
     }
 
-    /// Where memory is accounted, and the names of usage, peak and limit there.
-    fn memory_files(&self) -> Option<(PathBuf, [&'static str; 3])> {
+    /// Where memory is accounted, and the files there.
+    fn memory_files(&self) -> Option<(PathBuf, MemoryFiles)> {
         if let Some(hierarchy) = self.trees.controller("memory") {
-            let names =
-                ["memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.limit_in_bytes"];
-            return Some((hierarchy.mount.join(&self.path), names));
+            return Some((hierarchy.mount.join(&self.path), V1_MEMORY));
         }
         let dir = self.trees.unified.as_ref()?.join(&self.path);
-        v2::has_memory(&dir).then_some((dir, ["memory.current", "memory.peak", "memory.max"]))
+        v2::controllers(&dir).iter().any(|name| name == "memory").then_some((dir, V2_MEMORY))
     }
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct MemoryFiles {
+    used: &'static str,
+    peak: &'static str,
+    limit: &'static str,
+    /// Counts kills.
+    events: &'static str,
+}
+
+const V1_MEMORY: MemoryFiles = MemoryFiles {
+    used: "memory.usage_in_bytes",
+    peak: "memory.max_usage_in_bytes",
+    limit: "memory.limit_in_bytes",
+    events: "memory.oom_control",
+};
+const V2_MEMORY: MemoryFiles = MemoryFiles {
+    used: "memory.current",
+    peak: "memory.peak",
+    limit: "memory.max",
+    events: "memory.events",
+};
 
 /// How the kernel tells of a kill for lack of memory.
 #[derive(Debug)]

@@ -48,12 +48,8 @@ fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
-/// Whether limits of a job at `dir` are possible in this tree.
-pub(super) fn has_memory(dir: &Path) -> bool {
-    controllers(dir).iter().any(|name| name == "memory")
-}
-
-fn controllers(dir: &Path) -> Vec<String> {
+/// What the group at `dir` can limit.
+pub(super) fn controllers(dir: &Path) -> Vec<String> {
     let text = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
     text.split_whitespace().map(str::to_owned).collect()
 }

@@ -34,6 +34,8 @@ pub(super) struct Container {
     pub(super) pidfd: OwnedFd,
     pub(super) cgroup: JobCgroup,
     pub(super) oom: Option<OomWatch>,
+    /// What should be limited and cannot be.
+    pub(super) unlimited: Vec<&'static str>,
 }
 
 /// Makes it; on failure nothing is left.
@@ -78,7 +80,7 @@ fn start_in(
     first.channel.send(&ToInit::Attached, &[]).step("configuring init")?;
     let oom = cgroup.oom_watch().step("watching for lack of memory")?;
     let (channel, init_pid, pidfd) = first.release();
-    Ok(Container { channel, init_pid, pidfd, cgroup, oom })
+    Ok(Container { channel, init_pid, pidfd, cgroup, oom, unlimited: trees.missing_limits() })
 }
 
 /// A descriptor of this very program that nobody in a job can write through, even as the host's

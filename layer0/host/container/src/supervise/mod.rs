@@ -130,7 +130,12 @@ impl Supervisor {
             log(&mut self.spools[2], "warn", warning);
         });
         match container::start(&self.spec) {
-            Ok(container) => self.container = Some(container),
+            Ok(container) => {
+                for name in &container.unlimited {
+                    log(&mut self.spools[2], "warn", &format!("this machine cannot limit {name}"));
+                }
+                self.container = Some(container);
+            }
             Err(error) => {
                 self.failure = Some(error.report());
                 self.init_ended = Some(Instant::now());
