@@ -1,0 +1,251 @@
+//! One-off jobs: started on a host that is up, attached to where that was asked for; and the end of
+//! any job by its id. The record of a job appears once the scheduler hears of it from the host.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequest as _, Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use controller_api::{
+    App, Artifact, Job, JobBuilder, JobUuid, META_APP, META_RELEASE, NewJob, Partition, Release,
+};
+use host_api::{AttachFlags, AttachReq, HostClient, VolumeBinding, VolumeInfo};
+use http::header::UPGRADE;
+use kit_http::{ApiError, ClientError, Json, accept_upgrade};
+use kit_ids::JobId;
+use kit_pg::GenericClient;
+use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
+
+use crate::failure::{Answer, Failure};
+use crate::hosts::Host;
+use crate::server::Controller;
+use crate::{apps, artifacts, check, jobs, releases};
+
+/// How long an attached job may take until its program runs: images are fetched meanwhile.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// `POST /apps/A/jobs`
+pub(crate) async fn run(
+    State(controller): State<Controller>,
+    Path(app): Path<String>,
+    mut request: Request,
+) -> Answer<Response> {
+    let upgrade = request.headers().get(UPGRADE).is_some_and(|value| {
+        value.as_bytes().eq_ignore_ascii_case(host_api::UPGRADE_PROTOCOL.as_bytes())
+    });
+    let (switching, request) = if upgrade {
+        let accepted = accept_upgrade(&mut request, host_api::UPGRADE_PROTOCOL);
+        (Some(accepted), request)
+    } else {
+        (None, request)
+    };
+    let Json(body) = Json::<Value>::from_request(request, &()).await?;
+    let new_job = read(body)?;
+    let what = Wanted::find(&controller, &app, new_job).await?;
+    let host = controller.hosts().any().await?;
+    let id = JobId::random(&host.id);
+    let mut job = what.build(id.clone(), switching.is_some())?;
+    if what.request.data {
+        job.config.volumes.push(data_volume(&host.client, &what, &job).await?);
+    }
+    match switching {
+        None => detached(&host, &job, &what).await,
+        Some((response, upgrading)) => {
+            let attachment = attach(&host, &job, &what).await?;
+            relay(&controller, attachment, upgrading);
+            Ok(response)
+        }
+    }
+}
+
+/// `DELETE /apps/X/jobs/:id`
+pub(crate) async fn kill(
+    State(controller): State<Controller>,
+    Path((_, id)): Path<(String, String)>,
+) -> Answer<()> {
+    let job = jobs::find(&controller.client().await?, &id).await?;
+    let (Some(id), Some(host)) = (job.id, job.host_id) else {
+        return Err(Failure::invalid("cannot kill a job which has not been placed on a host"));
+    };
+    let Some(host) = controller.hosts().find(&host).await? else {
+        return Err(ApiError::conflict(format!("host {host} is not in the cluster")).into());
+    };
+    host.client
+        .stop_job(&id)
+        .await
+        .map_err(|error| from_host(error, "the job could not be stopped"))
+}
+
+/// Everything that makes up the job.
+struct Wanted {
+    app: App,
+    release: Release,
+    artifacts: Vec<Artifact>,
+    request: NewJob,
+}
+
+impl Wanted {
+    async fn find(controller: &Controller, app: &str, request: NewJob) -> Answer<Self> {
+        let client = controller.client().await?;
+        let app = apps::find(&client, app).await?;
+        let release = request.release.as_ref().map_or("", |id| id.as_str());
+        let release = releases::find(&client, release).await?;
+        let artifacts =
+            Self::artifacts(&client, &request, release.id.as_ref().map_or("", |id| id.as_str()))
+                .await?;
+        if artifacts.is_empty() {
+            return Err(Failure::field("release.ArtifactIDs", "cannot be empty"));
+        }
+        Ok(Self { app, release, artifacts, request })
+    }
+
+    async fn artifacts(
+        db: &impl GenericClient,
+        request: &NewJob,
+        release: &str,
+    ) -> Answer<Vec<Artifact>> {
+        if request.artifacts.is_empty() {
+            return artifacts::of_release(db, release).await;
+        }
+        let mut found = Vec::with_capacity(request.artifacts.len());
+        for id in &request.artifacts {
+            found.push(artifacts::find(db, id).await.map_err(|failure| match failure {
+                Failure::NotFound => Failure::field("artifacts", format!("{id} does not exist")),
+                failure @ Failure::Api(_) => failure,
+            })?);
+        }
+        Ok(found)
+    }
+
+    fn build(&self, id: JobId, attached: bool) -> Answer<host_api::Job> {
+        let built = JobBuilder::new(&self.app, &self.release, &self.artifacts)
+            .and_then(|builder| builder.one_off_job(id, &self.request, attached));
+        built.map_err(|error| Failure::invalid(error.to_string()))
+    }
+}
+
+fn read(body: Value) -> Answer<NewJob> {
+    let body = check::object(body)?;
+    check::required(&body, "release")?;
+    let partitions = check::names(Partition::ALL, Partition::as_str);
+    check::one_of(&body, "partition", &partitions)?;
+    check::read(body)
+}
+
+async fn detached(host: &Host, job: &host_api::Job, what: &Wanted) -> Answer<Response> {
+    add(&host.client, job).await?;
+    let uuid = JobUuid::try_from(&job.id).map_err(|error| Failure::internal(&error))?;
+    Ok(Json(Job {
+        id: Some(job.id.clone()),
+        uuid: Some(uuid),
+        host_id: Some(host.id.clone()),
+        release: what.release.id.clone(),
+        args: job.config.args.clone(),
+        ..Job::default()
+    })
+    .into_response())
+}
+
+/// Attached to before it exists, so that no output is missed.
+async fn attach(host: &Host, job: &host_api::Job, what: &Wanted) -> Answer<kit_http::Upgraded> {
+    let flags =
+        AttachFlags::STDOUT | AttachFlags::STDERR | AttachFlags::STDIN | AttachFlags::STREAM;
+    let request = AttachReq {
+        height: what.request.tty_lines,
+        width: what.request.tty_columns,
+        ..AttachReq::new(&job.id, flags)
+    };
+    let call = kit_http::Request::new(http::Method::POST, "/attach").json(&request);
+    let call = call.map_err(|error| Failure::internal(&error))?;
+    let connection = host.client.http().upgrade(call, host_api::UPGRADE_PROTOCOL).await;
+    let mut connection = connection.map_err(|error| from_host(error, "attach failed"))?;
+    add(&host.client, job).await?;
+    match tokio::time::timeout(ATTACH_TIMEOUT, established(&mut connection)).await {
+        Ok(attached) => attached.map(|()| connection),
+        Err(_) => {
+            stop_quietly(&host.client, &job.id).await;
+            Err(ApiError::service_unavailable("the job did not start in time").into())
+        }
+    }
+}
+
+/// Reads the host's greeting; what follows it is the client's.
+async fn established(connection: &mut kit_http::Upgraded) -> Answer<()> {
+    let mut connection = connection;
+    loop {
+        let byte = connection.read_u8().await.map_err(|error| Failure::internal(&error))?;
+        match host_api::frame::Greeting::from_byte(byte) {
+            Some(host_api::frame::Greeting::Attached) => return Ok(()),
+            Some(host_api::frame::Greeting::Waiting) => {}
+            Some(host_api::frame::Greeting::Refused) | None => {
+                let mut text = Vec::new();
+                // A length, then the text; the end of the connection ends it in any case.
+                drop((&mut connection).take(4096).read_to_end(&mut text).await);
+                let text = String::from_utf8_lossy(text.get(4..).unwrap_or_default()).into_owned();
+                return Err(ApiError::conflict(format!("attach failed: {text}")).into());
+            }
+        }
+    }
+}
+
+/// Copies both ways until either side ends.
+fn relay(controller: &Controller, mut host: kit_http::Upgraded, upgrading: kit_http::Upgrading) {
+    controller.tasks().spawn_until_stop("attached-job", async move {
+        let mut client = match upgrading.connection().await {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::info!(%error, "client of an attached job went away");
+                return;
+            }
+        };
+        // How a connection ends is not an error of ours.
+        drop(tokio::io::copy_bidirectional(&mut client, &mut host).await);
+    });
+}
+
+async fn add(host: &HostClient, job: &host_api::Job) -> Answer<()> {
+    host.add_job(job).await.map_err(|error| from_host(error, "schedule failed"))
+}
+
+async fn stop_quietly(host: &HostClient, id: &JobId) {
+    if let Err(error) = host.stop_job(id).await {
+        tracing::info!(%error, job = %id, "a job that did not start could not be stopped");
+    }
+}
+
+/// A volume for `data`, which goes with the job.
+async fn data_volume(
+    host: &HostClient,
+    what: &Wanted,
+    job: &host_api::Job,
+) -> Answer<VolumeBinding> {
+    let meta = [META_APP, META_RELEASE]
+        .into_iter()
+        .filter_map(|key| Some((key.to_owned(), job.meta(key)?.to_owned())));
+    let info =
+        VolumeInfo { kind: "data".to_owned(), meta: meta.collect(), ..VolumeInfo::default() };
+    let made = host.create_volume("default", &info).await;
+    let made = made.map_err(|error| from_host(error, "the volume could not be made"))?;
+    tracing::debug!(app = %what.app.name, volume = %made.id, "volume for a one-off job");
+    Ok(VolumeBinding {
+        target: "/data".to_owned(),
+        volume: made.id,
+        writeable: true,
+        delete_on_stop: true,
+    })
+}
+
+/// A host's refusal is the caller's to know; a host that cannot be reached may be there later.
+fn from_host(error: ClientError, what: &str) -> Failure {
+    match error.api() {
+        Some(refusal) => {
+            let text = format!("{what}: {}", refusal.message);
+            ApiError { message: text, code: kit_http::ErrorCode::Conflict, ..refusal.clone() }
+                .into()
+        }
+        None => {
+            tracing::warn!(%error, "host call failed");
+            ApiError::service_unavailable(format!("{what}: the host cannot be reached")).into()
+        }
+    }
+}
