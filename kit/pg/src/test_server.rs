@@ -87,12 +87,12 @@ impl Server {
         server
     }
 
+    /// The server accepts connections before it takes work; its pid file says when it does.
     fn wait_until_ready(&self) {
         let deadline = Instant::now() + START;
-        let socket = self.dir.join(".s.PGSQL.5432");
-        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            let log = || std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "PostgreSQL did not start: {}", log());
+        let read = |name: &str| std::fs::read_to_string(self.dir.join(name)).unwrap_or_default();
+        while !read("data/postmaster.pid").lines().any(|line| line.trim() == "ready") {
+            assert!(Instant::now() < deadline, "PostgreSQL did not start: {}", read("log"));
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -124,11 +124,18 @@ async fn formations_are_streamed_as_they_change() {
     assert_eq!(existing.artifacts.len(), 1);
     assert!(next_formation(&mut stream).await.is_sentinel());
     let request = scale(2).await.unwrap();
-    let changed = next_formation(&mut stream).await;
+    // The event of the first request may still be on its way when the stream begins.
+    let mut changed = next_formation(&mut stream).await;
+    while changed.processes["web"] == 1 {
+        changed = next_formation(&mut stream).await;
+    }
     assert_eq!(changed.processes["web"], 2);
     assert_eq!(changed.pending_scale_request.unwrap().id, request.id);
     api.delete_formation("demo", &release).await.unwrap();
-    let gone = next_formation(&mut stream).await;
+    let mut gone = next_formation(&mut stream).await;
+    while !gone.deleted {
+        gone = next_formation(&mut stream).await;
+    }
     assert!(gone.deleted && gone.processes.is_empty(), "{gone:?}");
     assert_eq!(gone.pending_scale_request.unwrap().wanted_processes().unwrap()["web"], 0);
 
