@@ -54,7 +54,7 @@ pub(crate) async fn create(
 ) -> Answer<Json<Route>> {
     is_json(&headers)?;
     let app = apps::find_id(&controller.client().await?, &app).await?;
-    let route = Route::from_create_body(&body).map_err(body_error)?;
+    let route = Route::from_create_body(&body).map_err(|error| body_error(&error))?;
     create_for(&controller, &app, route).await.map(Json)
 }
 
@@ -80,7 +80,8 @@ pub(crate) async fn update(
     let mut client = controller.client().await?;
     let app = apps::find_id(&client, &app).await?;
     let (kind, id) = key(&kind, &id)?;
-    let wanted = Route::from_update_body(&body, kind, id.clone()).map_err(body_error)?;
+    let wanted =
+        Route::from_update_body(&body, kind, id.clone()).map_err(|error| body_error(&error))?;
     let mut change = Change::begin(&mut client).await?;
     lock(&change).await?;
     let stored = find_of(change.tx(), &app, kind, &id).await?;
@@ -376,7 +377,7 @@ fn is_json(headers: &HeaderMap) -> Answer<()> {
     Err(Failure::invalid("Content-Type must be application/json"))
 }
 
-fn body_error(error: RouteBodyError) -> Failure {
+fn body_error(error: &RouteBodyError) -> Failure {
     match error {
         RouteBodyError::Type => Failure::field(router_api::TYPE_FIELD, router_api::TYPE_MESSAGE),
         RouteBodyError::Json(_) => ApiError::syntax().into(),

@@ -73,7 +73,7 @@ pub(crate) async fn kill(
     host.client
         .stop_job(&id)
         .await
-        .map_err(|error| from_host(error, "the job could not be stopped"))
+        .map_err(|error| from_host(&error, "the job could not be stopped"))
 }
 
 /// Everything that makes up the job.
@@ -158,7 +158,7 @@ async fn attach(host: &Host, job: &host_api::Job, what: &Wanted) -> Answer<kit_h
     let call = kit_http::Request::new(http::Method::POST, "/attach").json(&request);
     let call = call.map_err(|error| Failure::internal(&error))?;
     let connection = host.client.http().upgrade(call, host_api::UPGRADE_PROTOCOL).await;
-    let mut connection = connection.map_err(|error| from_host(error, "attach failed"))?;
+    let mut connection = connection.map_err(|error| from_host(&error, "attach failed"))?;
     add(&host.client, job).await?;
     match tokio::time::timeout(ATTACH_TIMEOUT, established(&mut connection)).await {
         Ok(attached) => attached.map(|()| connection),
@@ -204,7 +204,7 @@ fn relay(controller: &Controller, mut host: kit_http::Upgraded, upgrading: kit_h
 }
 
 async fn add(host: &HostClient, job: &host_api::Job) -> Answer<()> {
-    host.add_job(job).await.map_err(|error| from_host(error, "schedule failed"))
+    host.add_job(job).await.map_err(|error| from_host(&error, "schedule failed"))
 }
 
 async fn stop_quietly(host: &HostClient, id: &JobId) {
@@ -225,7 +225,7 @@ async fn data_volume(
     let info =
         VolumeInfo { kind: "data".to_owned(), meta: meta.collect(), ..VolumeInfo::default() };
     let made = host.create_volume("default", &info).await;
-    let made = made.map_err(|error| from_host(error, "the volume could not be made"))?;
+    let made = made.map_err(|error| from_host(&error, "the volume could not be made"))?;
     tracing::debug!(app = %what.app.name, volume = %made.id, "volume for a one-off job");
     Ok(VolumeBinding {
         target: "/data".to_owned(),
@@ -236,7 +236,7 @@ async fn data_volume(
 }
 
 /// A host's refusal is the caller's to know; a host that cannot be reached may be there later.
-fn from_host(error: ClientError, what: &str) -> Failure {
+fn from_host(error: &ClientError, what: &str) -> Failure {
     match error.api() {
         Some(refusal) => {
             let text = format!("{what}: {}", refusal.message);
