@@ -164,3 +164,52 @@ impl Drop for TunnelLease {
         self.backend.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backend(addr: &str) -> Arc<Backend> {
+        let identity =
+            routes::Backend { addr: addr.to_owned(), app: String::new(), job: String::new() };
+        let (pool, drained) = (Pool::new(1, 1), Arc::new(Notify::new()));
+        Arc::new(Backend::new(identity, addr.to_owned(), pool, drained))
+    }
+
+    fn list(all: &[&Arc<Backend>], leader: Option<usize>) -> Backends {
+        Backends { all: all.iter().map(|one| (*one).clone()).collect(), leader }
+    }
+
+    #[test]
+    fn a_search_whose_backend_began_to_drain_finds_its_successor() {
+        let (old, new) = (backend("10.0.0.1:80"), backend("10.0.0.2:80"));
+        let service = Arc::new(Service::new("web"));
+        service.set_backends(list(&[&old], None));
+        let mut search = Search::new(&service, false, 1);
+        service.set_backends(list(&[&new], None));
+        assert!(old.in_flight.drain());
+        let lease = search.next(None).unwrap();
+        assert!(Arc::ptr_eq(&lease.backend, &new));
+        assert_eq!((old.in_flight.count(), new.in_flight.count()), (0, 1));
+        drop(lease);
+        assert_eq!(new.in_flight.count(), 0);
+        assert!(search.next(None).is_none(), "each is tried once");
+    }
+
+    #[test]
+    fn a_sticky_token_and_a_leader_narrow_the_choice() {
+        let (a, b) = (backend("10.0.0.1:80"), backend("10.0.0.2:80"));
+        let service = Arc::new(Service::new("web"));
+        service.set_backends(list(&[&a, &b], Some(1)));
+        for seed in 0..20 {
+            let sticky = Search::new(&service, false, seed).next(Some("10.0.0.1:80")).unwrap();
+            assert!(Arc::ptr_eq(&sticky.backend, &a));
+            let led = Search::new(&service, true, seed).next(Some("10.0.0.1:80")).unwrap();
+            assert!(Arc::ptr_eq(&led.backend, &b), "a leader route has no other backend");
+        }
+        let tunnel = Lease::take(&a).unwrap().into_tunnel();
+        assert_eq!((a.load(), a.in_flight.count()), (1, 0), "a tunnel is load, not in flight");
+        drop(tunnel);
+        assert_eq!(a.load(), 0);
+    }
+}
