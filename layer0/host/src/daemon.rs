@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::gates::Gates;
 use crate::host::Host;
 use crate::logs::Logs;
+use crate::names::Names;
 use crate::nets::Nets;
 use crate::ranges::Ranges;
 use crate::registry::Registry;
@@ -138,13 +139,15 @@ fn open(config: Config, deps: Deps, tasks: Tasks, url: String) -> Result<Host, S
     let logs = Logs::open(config.log_dir.clone(), config.log_file_bytes, config.log_total_bytes);
     let registry =
         Registry::open(store.clone(), config.id.clone(), config.capacity(), deps.clock.clone())?;
+    let settings = Settings::open(store.clone())?;
+    let names = Arc::new(Names::new(settings.watch()));
     Ok(Host {
-        settings: Settings::open(store.clone())?,
+        settings,
         ranges: Ranges::open(store)?,
         scratch: Scratch::open(data.join("scratch")).map_err(folder("scratch disks"))?,
         logs: logs.map_err(folder("logs"))?,
         mounts: LayerMounts::new(layers.clone()),
-        fetcher: Fetcher::new(layers.clone(), None),
+        fetcher: Fetcher::new(layers.clone(), Some(names)),
         images: Images::open(data.join("images.json")),
         nets: deps.nets,
         launcher: deps.launcher,

@@ -9,6 +9,7 @@ mod gates;
 mod host;
 mod http;
 mod logs;
+mod names;
 mod nets;
 mod probe;
 mod publish;

@@ -8,7 +8,7 @@ use host_api::JobStatus;
 use kit_ids::JobId;
 
 use super::follow::read_exit;
-use super::{Begin, restart, spawn};
+use super::{Begin, cleanup, restart, spawn};
 use crate::host::Host;
 use crate::registry::Record;
 use crate::store::StoreError;
@@ -36,6 +36,7 @@ pub(crate) async fn adopt_all(host: &Arc<Host>) -> Result<(), StoreError> {
     restore_network(host, &live).await;
     host.scratch.sweep(&live).await;
     sweep_layers(host).await;
+    sweep_folders(host, &begins.iter().map(|(record, _)| &record.active.job.id).collect());
     let count = begins.len();
     for (record, begin) in begins {
         spawn(host, record.active.job.id.clone(), begin);
@@ -101,6 +102,18 @@ async fn restore_network(host: &Arc<Host>, live: &[JobId]) {
             }
         }
         Err(error) => tracing::error!(%error, "networks of jobs not restored"),
+    }
+}
+
+/// Folders of jobs that are over, which an earlier daemon kept for clients that might return.
+fn sweep_folders(host: &Arc<Host>, taken_up: &BTreeSet<&JobId>) {
+    let Ok(entries) = std::fs::read_dir(host.config.data_dir.join("jobs")) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().into_string().ok();
+        let job = name.and_then(|name| name.parse::<JobId>().ok());
+        if let Some(job) = job.filter(|job| !taken_up.contains(job)) {
+            cleanup::remove_dir_later(host, &job);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Giving back what a job had. Every step works from the job's id alone and may be repeated, so that a
 //! new daemon can finish what an old one began.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub(super) async fn clean_up(host: &Arc<Host>, id: &JobId, silent: bool) -> Resu
         drop(tokio::task::spawn_blocking(move || drop(layers)).await);
     }
     free_range(host, &job).await?;
-    remove_dir(host, &job);
+    remove_dir(host, &job).await;
     host.logs.close_idle();
     host.registry.cleaned(id, silent).await
 }
@@ -55,19 +56,28 @@ async fn free_range(host: &Host, job: &Job) -> Result<(), StoreError> {
 }
 
 /// The supervisor's folder: at once for a logged job, after a while for one whose output is only there.
-fn remove_dir(host: &Arc<Host>, job: &Job) {
-    let dir = host.job_dir(&job.id);
-    let wait = is_direct(job) && dir.exists();
-    let remove = async move {
-        if wait {
-            tokio::time::sleep(LAST_WORDS).await;
+async fn remove_dir(host: &Arc<Host>, job: &Job) {
+    if is_direct(job) {
+        remove_dir_later(host, &job.id);
+    } else {
+        remove(&host.job_dir(&job.id)).await;
+    }
+}
+
+/// Leaves a returning client the time to read what the supervisor left.
+pub(super) fn remove_dir_later(host: &Arc<Host>, job: &JobId) {
+    let dir = host.job_dir(job);
+    host.tasks.spawn_until_stop("remove job folder", async move {
+        tokio::time::sleep(LAST_WORDS).await;
+        remove(&dir).await;
+    });
+}
+
+async fn remove(dir: &Path) {
+    match tokio::fs::remove_dir_all(dir).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(dir = %dir.display(), %error, "job's folder stays");
         }
-        match tokio::fs::remove_dir_all(&dir).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(dir = %dir.display(), %error, "job's folder stays");
-            }
-            Ok(()) | Err(_) => {}
-        }
-    };
-    host.tasks.spawn_until_stop("remove job folder", remove);
+        Ok(()) | Err(_) => {}
+    }
 }
