@@ -8,9 +8,6 @@ use crate::failure::{Failure, Outcome};
 use crate::target::Wanted;
 
 /// Runs one invocation. `words` do not include the program's own name.
-///
-/// SIGINT and SIGTERM end any command silently with status 0, as they did in the original,
-/// whatever it was doing.
 pub async fn run<'a>(words: Vec<String>, environment: &'a Environment, streams: Streams<'a>) -> u8 {
     let invocation = match Invocation::parse(words) {
         Ok(invocation) => invocation,
@@ -39,22 +36,5 @@ async fn dispatch(name: &str, rest: &[String], context: &mut Context<'_>) -> Out
     let Some(command) = Command::named(name) else {
         return Err(Failure::said(format!("{name} is not a flynn command. See 'flynn help'")));
     };
-    tokio::select! {
-        outcome = command.run(rest, context) => outcome,
-        () = interrupted() => Ok(()),
-    }
-}
-
-/// Resolves on SIGINT or SIGTERM; never where signals cannot be had.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    command.run(rest, context).await
 }

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     quiet: bool,
     /// Show jobs of this process type
-    #[arg(short, long = "type")]
+    #[arg(short = 't', long = "type")]
     process_type: Option<String>,
 }
 

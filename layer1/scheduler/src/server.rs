@@ -205,12 +205,12 @@ async fn follow_formations(
 async fn follow_hosts(live: Arc<Live>, wake: Arc<Notify>) {
     let mut watch = live.discoverd.watch("flynn-host");
     let node = live.tasks.child("host-events");
-    let mut followed = std::collections::BTreeSet::<HostId>::new();
+    let mut followed = std::collections::BTreeSet::<(HostId, String)>::new();
     loop {
         watch.next().await;
         wake.notify_one();
         for seen in live.hosts().await.unwrap_or_default() {
-            if followed.insert(seen.id.clone()) {
+            if followed.insert((seen.id.clone(), seen.url.clone())) {
                 node.spawn_until_stop("host", follow_host(live.clone(), seen, wake.clone()));
             }
         }
@@ -293,4 +293,32 @@ fn until_next(plan: &Plan, now: Mono) -> Duration {
     }
     let resync = RESYNC.mul_f64(rand::random_range(0.75..1.25));
     plan.next_due().map_or(resync, |due| now.until(due).min(resync))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_listens_and_waits_while_everything_else_is_away() {
+        // A port that was free a moment ago and that nobody listens on.
+        let away =
+            tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            address: "127.0.0.1:1".to_owned(),
+            controller_url: format!("http://{away}"),
+            controller_key: "key".to_owned(),
+            discoverd: Servers::parse(&format!("http://{away}")),
+            lost_after: Duration::from_secs(60),
+            version: "dev".to_owned(),
+        };
+        let tasks = Tasks::root("test");
+        let running = start(config, &tasks).await.unwrap();
+        let client = kit_http::Client::new(&format!("http://{}", running.addr())).unwrap();
+        let status: kit_http::StatusBody = client.get_json(kit_http::STATUS_PATH).await.unwrap();
+        assert_eq!(status.data.status, kit_http::Health::Healthy);
+        assert_eq!(status.data.detail.unwrap()["leads"], false);
+        running.stop(Duration::from_secs(30)).await;
+    }
 }
