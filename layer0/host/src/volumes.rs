@@ -143,7 +143,7 @@ mod tests {
         fs::write(path.join(&kept.id).join("file"), "x").unwrap();
         fs::remove_dir(path.join("lost")).unwrap();
         let volumes = Volumes::open(path.clone(), store).unwrap();
-        assert_eq!(volumes.list().await, [kept.clone()]);
+        assert_eq!(volumes.list().await, std::slice::from_ref(&kept));
         volumes.destroy(&kept.id).await.unwrap();
         assert!(!path.join(&kept.id).exists());
         assert!(matches!(volumes.destroy(&kept.id).await, Err(VolumeError::Unknown(_))));

@@ -1,4 +1,5 @@
 //! The worked examples of the wire, byte for byte: what is written there reads and writes back the same.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fmt::Debug;
 

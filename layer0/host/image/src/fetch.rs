@@ -75,7 +75,7 @@ impl Fetcher {
         let mut last = "there is no source".to_owned();
         for _ in 0..ROUNDS {
             for source in &sources {
-                match self.from_source(source, layer, &key).await {
+                match self.try_source(source, layer, &key).await {
                     Ok(()) => return Ok(key),
                     Err(error) => {
                         tracing::debug!(layer = %key, %source, %error, "source does not have the layer");
@@ -99,7 +99,7 @@ impl Fetcher {
         turn
     }
 
-    async fn from_source(
+    async fn try_source(
         &self,
         url: &str,
         layer: &Layer,

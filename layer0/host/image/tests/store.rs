@@ -1,4 +1,5 @@
 //! The store with real squashfs files: import, fetch from a peer, mount, unpack, collect. Needs root.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -130,7 +130,7 @@ mod tests {
         let framed = encode(&origin(), at, &message);
         assert_eq!(
             String::from_utf8_lossy(&framed),
-            "131 <190>1 2026-11-21T04:25:57.897400Z host1 0f0e0d0c-1111-4222-8333-abcdefabcdef web.host1-j.1 ID2 [flynn seq=\"7\" end=\"30\"] hi \"] x\n"
+            "128 <190>1 2026-11-21T04:25:57.897400Z host1 0f0e0d0c-1111-4222-8333-abcdefabcdef web.host1-j.1 ID2 [flynn seq=\"7\" end=\"30\"] hi \"] x\n"
         );
         assert_eq!(parse(&framed), Parsed::Frame(framed.len(), Some(message)));
         assert_eq!(parse(&framed[..20]), Parsed::Incomplete);

@@ -47,7 +47,18 @@ pub(super) async fn follow(host: &Arc<Host>, job: &JobId, supervisor: Supervisor
     if let Some(pump) = &mut pump {
         pump.finish(host);
     }
+    note_start(host, job, exit.as_ref()).await;
     event_of(exit)
+}
+
+/// A program that ran is told of as started, also when it ended before anybody saw it run.
+async fn note_start(host: &Host, job: &JobId, exit: Option<&ExitRecord>) {
+    if exit.is_none_or(|exit| exit.state != State::Exited) {
+        return;
+    }
+    if let Err(error) = host.registry.apply(job, Event::Started).await {
+        tracing::error!(%job, %error, "start not noted");
+    }
 }
 
 /// Takes note of a job whose supervisor was gone when the daemon came.
@@ -57,12 +68,7 @@ pub(super) async fn over(host: &Arc<Host>, job: &JobId, record: Option<ExitRecor
     if let Some(pump) = &mut pump {
         pump.finish(host);
     }
-    if let Some(started) = record.as_ref().and_then(|record| record.started_at_unix_ns) {
-        tracing::debug!(%job, started, "job ended while the daemon was away");
-        if let Err(error) = host.registry.apply(job, Event::Started).await {
-            tracing::error!(%job, %error, "start not noted");
-        }
-    }
+    note_start(host, job, record.as_ref()).await;
     event_of(record)
 }
 

@@ -180,7 +180,11 @@ impl Supervisor {
                 let (this, writer, from) = (self.clone(), writer.clone(), stdout.unwrap_or(0));
                 std::thread::spawn(move || this.follow(&writer, from));
             }
-            other => panic!("{other:?}"),
+            other @ (Order::GetState
+            | Order::Resize { .. }
+            | Order::Deregister
+            | Order::SetDiscoverd { .. }
+            | Order::HttpsResult { .. }) => panic!("{other:?}"),
         }
         changed.notify_all();
     }
