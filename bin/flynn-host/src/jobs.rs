@@ -55,7 +55,7 @@ pub(crate) async fn ps(args: &PsArgs, hosts: &Hosts) -> anyhow::Result<()> {
     for list in lists.await {
         jobs.extend(list?.into_values());
     }
-    jobs.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.created_at));
     if args.quiet {
         say(&jobs.iter().map(|job| format!("{}\n", job.job.id)).collect::<String>());
         return Ok(());

@@ -9,6 +9,7 @@ mod image;
 mod jobs;
 mod run;
 mod table;
+mod teardown;
 mod terminal;
 mod volumes;
 mod watch;
@@ -65,6 +66,8 @@ enum Command {
     Volume(volumes::VolumeArgs),
     /// Import or list images of this host.
     Image(image::ImageArgs),
+    /// Remove what an ended host left on this machine, except its data.
+    Teardown(teardown::TeardownArgs),
     /// Show the version.
     Version(VersionArgs),
 }
@@ -125,6 +128,7 @@ async fn client_command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tags(args) => cluster::tags(args, &hosts).await?,
         Command::Volume(args) => volumes::run(args, &hosts).await?,
         Command::Image(args) => image::run(args).await?,
+        Command::Teardown(args) => teardown::run(args).await?,
         Command::Version(args) => say(&format!("{}\n", version(args.release))),
     }
     Ok(ExitCode::SUCCESS)

@@ -34,8 +34,7 @@ pub(crate) async fn run(args: TeardownArgs) -> anyhow::Result<()> {
     let prefix = args.cgroup_prefix.clone();
     let sweep = tokio::task::spawn_blocking(move || cgroups.sweep(&prefix, PATIENCE)).await?;
     sweep.context("cannot remove the control groups")?;
-    let defaults =
-        host_network::Config::new(args.data_dir.join("network"), Ipv4Addr::LOCALHOST);
+    let defaults = host_network::Config::new(args.data_dir.join("network"), Ipv4Addr::LOCALHOST);
     let config = host_network::Config {
         bridge: args.bridge_name.parse()?,
         table: args.nft_table.parse()?,
