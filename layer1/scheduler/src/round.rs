@@ -95,7 +95,13 @@ impl<C: Cluster> Scheduler<C> {
         let told = self.memory.told.get(id).copied().or(known.as_ref().and_then(|job| job.state));
         let started = !active.started_at.is_zero();
         let answers = view.answers(active, key);
-        for state in records::states_on_the_way(told, active.status, answers, started) {
+        let mut states = records::states_on_the_way(told, active.status, answers, started);
+        if told.is_none() && active.status.has_ended() && records::is_formation_job(&active.job) {
+            // The controller has its end already, or never heard of it: telling its life again would
+            // make it count as running for a moment.
+            states.retain(|state| *state == JobState::Down);
+        }
+        for state in states {
             let Some(record) = records::record_of(active, key, known.as_ref(), state) else {
                 return;
             };

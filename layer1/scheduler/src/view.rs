@@ -121,6 +121,8 @@ async fn look_up_others<C: Cluster>(
             Lookup::Found(formation) => {
                 if formation.pending_scale_request.is_none() && !with_jobs.contains(&key) {
                     memory.watched.remove(&key);
+                } else {
+                    memory.watched.insert(key.clone());
                 }
                 view.wishes.insert(key.clone(), records::wish(&formation));
                 view.formations.insert(key, *formation);
