@@ -52,6 +52,8 @@ pub(crate) enum Lookup {
 
 /// The world of a scheduler.
 pub(crate) trait Cluster: Send + Sync + 'static {
+    /// Names a job or a volume that is yet to be.
+    fn fresh_name(&self) -> uuid::Uuid;
     /// Formations that want at least one job.
     fn formations(&self) -> impl Future<Output = Result<Vec<ExpandedFormation>, Away>> + Send;
     /// A formation that is not among those.

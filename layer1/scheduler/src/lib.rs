@@ -7,7 +7,8 @@
 //!
 //! *Invariant:* a job is recorded in the controller, with its id and host, before its host hears of it.
 //! A scheduler that dies at any moment leaves a record which the next one finds and finishes under the
-//! same id, so that no death makes an extra job.
+//! same id, so that no death makes an extra job. A recorded job and one that was told to stop keep their
+//! place until their host, unless it is lost, says that they ended.
 #![forbid(unsafe_code)]
 
 mod cluster;

@@ -52,6 +52,10 @@ impl Live {
 }
 
 impl Cluster for Live {
+    fn fresh_name(&self) -> uuid::Uuid {
+        uuid::Uuid::new_v4()
+    }
+
     async fn formations(&self) -> Result<Vec<ExpandedFormation>, Away> {
         self.controller.active_formations().await.map_err(away)
     }

@@ -92,7 +92,10 @@ impl<C: Cluster> Scheduler<C> {
     ) {
         let id = &active.job.id;
         let known = view.recorded.get(id).cloned();
-        let told = self.memory.told.get(id).copied().or(known.as_ref().and_then(|job| job.state));
+        let recorded = known.as_ref().and_then(|job| job.state);
+        // An order to stop may have been recorded by another scheduler, or without our hearing of it.
+        let stopping = recorded.filter(|state| *state == JobState::Stopping);
+        let told = stopping.or(self.memory.told.get(id).copied()).or(recorded);
         let started = !active.started_at.is_zero();
         let answers = view.answers(active, key);
         let mut states = records::states_on_the_way(told, active.status, answers, started);
@@ -287,7 +290,7 @@ impl<C: Cluster> Scheduler<C> {
     async fn start(&self, view: &View, start: &Start) -> Option<Started> {
         let formation = view.formations.get(&start.formation)?;
         let host = self.host(&start.host)?;
-        let uuid: JobUuid = uuid::Uuid::new_v4().to_string().parse().ok()?;
+        let uuid: JobUuid = self.cluster.fresh_name().to_string().parse().ok()?;
         let id = uuid.on(&start.host).ok()?;
         let mut job = records::intended(formation, start, &uuid);
         for volume in &start.volumes {
@@ -322,7 +325,7 @@ impl<C: Cluster> Scheduler<C> {
         let id = match &wanted.existing {
             Some(id) => id.clone(),
             None => {
-                let id = uuid::Uuid::new_v4().to_string();
+                let id = self.cluster.fresh_name().to_string();
                 let meta = [
                     ("flynn-controller.app", start.formation.app.to_string()),
                     ("flynn-controller.release", start.formation.release.to_string()),

@@ -1,6 +1,6 @@
 //! The scheduler against a simulated cluster: requests get lost, answers get lost, jobs crash, and the
-//! scheduler dies between any two of its calls. All randomness follows from a seed; a failure prints
-//! it, and `only(seed)` replays it.
+//! scheduler dies between any two of its calls. All randomness follows from a seed, the names of new
+//! jobs too; a failure prints it, and `SEED=159 cargo test -p scheduler whatever` replays it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,9 @@ use crate::round::Scheduler;
 const APP: &str = "0a000000-0000-4000-8000-000000000001";
 const RELEASE: &str = "0b000000-0000-4000-8000-000000000001";
 
+/// How many runs of everything that can go wrong.
+const SEEDS: u64 = 300;
+
 /// Controller, discovery and hosts in one.
 #[derive(Debug, Default)]
 struct World {
@@ -34,6 +37,9 @@ struct World {
     seed: u64,
     /// Of a hundred calls, so many lose their request and as many their answer.
     faults: u64,
+    stops_slowly: bool,
+    /// One, two or three are wanted, changing all the time.
+    fickle: bool,
     /// Calls left until the scheduler dies.
     life: Option<u32>,
     at: u64,
@@ -75,15 +81,19 @@ impl World {
         self.hosts.values().flat_map(BTreeMap::values).filter(|job| !job.status.has_ended()).count()
     }
 
-    /// Time passes on the hosts: what starts runs, what was told to stop ends.
+    /// Time passes on the hosts: what starts runs, what was told to stop ends sooner or later.
     fn tick(&mut self) {
         self.at += 1;
         let at = Wall::from_epoch(Duration::from_secs(self.at));
+        if self.fickle {
+            self.wanted = 1 + u32::try_from(self.draw() % 3).unwrap_or_default();
+        }
+        let ends = !self.stops_slowly || self.draw().is_multiple_of(3);
         for active in self.hosts.values_mut().flat_map(BTreeMap::values_mut) {
             if active.status.has_ended() {
                 continue;
             }
-            if active.force_stop {
+            if active.force_stop && ends {
                 (active.status, active.ended_at) = (JobStatus::Done, at.into());
             } else if active.status == JobStatus::Starting {
                 (active.status, active.started_at) = (JobStatus::Running, at.into());
@@ -177,6 +187,12 @@ impl Simulated {
 }
 
 impl Cluster for Simulated {
+    fn fresh_name(&self) -> uuid::Uuid {
+        let mut world = self.world();
+        let halves = [world.draw(), world.draw(), world.draw(), world.draw()];
+        let number = halves.iter().fold(0, |sum, half| (sum << 31) ^ u128::from(*half));
+        uuid::Builder::from_random_bytes(number.to_be_bytes()).into_uuid()
+    }
     async fn formations(&self) -> Result<Vec<ExpandedFormation>, Away> {
         self.call(|world| if world.wanted > 0 { vec![world.formation()] } else { vec![] })
     }
@@ -281,15 +297,37 @@ async fn three_are_started_and_the_request_is_fulfilled() {
 
 #[tokio::test]
 async fn whatever_is_killed_there_are_three_again_and_never_four() {
-    for seed in 0..300 {
+    let only = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
         never_more_than_wanted(seed).await;
     }
 }
 
-/// Jobs crash, calls get lost, and the scheduler is killed in the middle of rounds and replaced.
+/// Seeds with which there were more than three before a stopping job kept its place: 22 and 159 when
+/// jobs had names of chance, which no seed replays, the others with names from the seed.
+#[tokio::test]
+async fn seeds_that_failed_once_do_not_fail_again() {
+    for seed in [1, 22, 25, 159, 204] {
+        never_more_than_wanted(seed).await;
+    }
+}
+
+/// Jobs crash and stop slowly, calls get lost, fewer are wanted and then more again, and the scheduler is
+/// killed in the middle of rounds and replaced.
+///
+/// Promised, at every moment and not only in the end: never more run than were ever wanted. A job that
+/// was recorded may run, and one that was told to stop may still run; both keep their place until their
+/// host says that they ended. Not promised, and not tried here: while two schedulers act at once, when
+/// a host was lost and lives on with its jobs, and while a host drains or lost a tag, where the
+/// replacement runs before the job is stopped. There a later round, once all hosts answer, stops what is
+/// too many.
 async fn never_more_than_wanted(seed: u64) {
     let cluster = Simulated::new(&["a", "b", "c"], 3, seed);
-    cluster.world().faults = seed % 15;
+    {
+        let mut world = cluster.world();
+        (world.faults, world.stops_slowly, world.fickle) =
+            (seed % 15, seed % 2 == 1, seed % 3 == 1);
+    }
     for _ in 0..6 {
         let life = {
             let mut world = cluster.world();
@@ -305,7 +343,7 @@ async fn never_more_than_wanted(seed: u64) {
     }
     {
         let mut world = cluster.world();
-        world.faults = 0;
+        (world.faults, world.fickle, world.wanted) = (0, false, 3);
         assert!(world.most_alive <= 3, "seed={seed}: {} at a time", world.most_alive);
     }
     let mut last = cluster.scheduler();

@@ -176,6 +176,8 @@ pub enum Unplaceable {
         /// The first is asked again then.
         until: Mono,
     },
+    /// One that was told to stop may still run: with another there would be more than wanted.
+    StillStopping,
     /// It kept ending and waits for its next try.
     BackingOff {
         /// How often its line has been restarted.
@@ -199,7 +201,11 @@ impl Unplaceable {
     pub fn until(&self) -> Option<Mono> {
         match self {
             Self::Refused { until, .. } | Self::BackingOff { until, .. } => Some(*until),
-            Self::NoHosts | Self::NoTags(_) | Self::NoRoom { .. } | Self::DataOnHost { .. } => None,
+            Self::NoHosts
+            | Self::NoTags(_)
+            | Self::NoRoom { .. }
+            | Self::StillStopping
+            | Self::DataOnHost { .. } => None,
         }
     }
 }
@@ -219,6 +225,7 @@ impl fmt::Display for Unplaceable {
                  {roomiest} has the most left, {free_memory} and {free_cpu}m"
             ),
             Self::Refused { host, why, .. } => write!(f, "{host} refused: {why}"),
+            Self::StillStopping => f.write_str("the job it takes the place of still stops"),
             Self::BackingOff { restarts, .. } => {
                 write!(f, "it ended {restarts} times in a row and waits for its next try")
             }

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 
 use kit_clock::Mono;
-use kit_ids::AppId;
+use kit_ids::{AppId, HostId, JobId};
 
+mod reasons;
+
+use self::reasons::refused;
 use crate::fleet::{Fleet, Standing, hash};
 use crate::plan::{Held, Plan, Start, StartReason, Step, Stop, StopReason, Unplaceable, Unplaced};
 use crate::ranking::Ranking;
@@ -39,13 +42,15 @@ struct Planner<'a> {
     jobs: BTreeMap<&'a FormationKey, JobsByType<'a>>,
     retries: BTreeMap<TypeKey<'a>, Vec<&'a Retry>>,
     refusals: BTreeMap<TypeKey<'a>, Vec<&'a Refusal>>,
+    /// Where jobs that were told to stop may still run, one entry a job.
+    stopping: BTreeMap<TypeKey<'a>, Vec<&'a HostId>>,
     /// How many formations of an app have running jobs.
     running_formations: BTreeMap<&'a AppId, usize>,
     stops: Vec<Step>,
     starts: Vec<Step>,
     unplaced: Vec<Unplaced>,
     held: Vec<Held>,
-    lost: Vec<kit_ids::JobId>,
+    lost: Vec<JobId>,
 }
 
 /// One process type being planned.
@@ -76,11 +81,17 @@ impl<'a> Planner<'a> {
     fn new(snapshot: &'a Snapshot, policy: &Policy, now: Mono) -> Self {
         let fleet = Fleet::new(snapshot, policy, now);
         let (mut jobs, mut lost) = (BTreeMap::<_, JobsByType<'a>>::new(), Vec::new());
+        let mut stopping = BTreeMap::<TypeKey<'a>, Vec<&'a HostId>>::new();
         for job in &snapshot.jobs {
             if fleet.standing(&job.host) == Standing::Lost {
                 lost.push(job.id.clone());
-            } else if let Some(key) = job.formation.as_ref().filter(|_| job.state.counts()) {
+                continue;
+            }
+            let Some(key) = &job.formation else { continue };
+            if job.state.counts() {
                 jobs.entry(key).or_default().entry(&job.process).or_default().push(job);
+            } else {
+                stopping.entry((key, &job.process)).or_default().push(&job.host);
             }
         }
         let mut retries = BTreeMap::<TypeKey<'a>, Vec<&'a Retry>>::new();
@@ -103,6 +114,7 @@ impl<'a> Planner<'a> {
             jobs,
             retries,
             refusals,
+            stopping,
             stops: Vec::new(),
             starts: Vec::new(),
             unplaced: Vec::new(),
@@ -166,9 +178,22 @@ impl<'a> Planner<'a> {
             self.stop(job, StopReason::Surplus);
         }
         let missing = wanted - staying.len();
+        let missing = missing - self.await_stopping(wish, missing, None);
         if missing > 0 {
             self.fill(wish, &staying, missing);
         }
+    }
+
+    /// How many of the `missing` must wait for as many jobs that were told to stop, anywhere or on one
+    /// host: such a job may run for as long as its host has not said that it ended.
+    fn await_stopping(&mut self, wish: Wish<'a>, missing: usize, on: Option<&'a HostId>) -> usize {
+        let stopping = self.stopping.get(&(wish.key, wish.name)).map_or(&[][..], Vec::as_slice);
+        let stopping = stopping.iter().filter(|host| on.is_none_or(|on| on == **host)).count();
+        let waiting = missing.min(stopping);
+        if waiting > 0 {
+            self.leave_unplaced(wish, waiting, Unplaceable::StillStopping);
+        }
+        waiting
     }
 
     /// Why a job should go elsewhere. One that keeps data does not: elsewhere its data is not.
@@ -219,7 +244,7 @@ impl<'a> Planner<'a> {
 
     fn ranking(&self, wish: Wish<'a>, same_type: &BTreeMap<usize, u32>, jobs: usize) -> Ranking {
         let refusals = self.refusals.get(&(wish.key, wish.name)).map_or(&[][..], Vec::as_slice);
-        let refused = |host: &kit_ids::HostId| refusals.iter().any(|refusal| refusal.host == *host);
+        let refused = |host: &HostId| refusals.iter().any(|refusal| refusal.host == *host);
         let candidates = self
             .fleet
             .slots()
@@ -294,7 +319,8 @@ impl<'a> Planner<'a> {
         }
         let retries = self.retries.get(&(wish.key, wish.name)).cloned().unwrap_or_default();
         let mut retries = retries.into_iter().filter(|retry| retry.host == *id);
-        for _ in here.len()..wanted {
+        let missing = wanted.saturating_sub(here.len());
+        for _ in self.await_stopping(wish, missing, Some(id))..missing {
             match retries.next() {
                 Some(retry) if retry.not_before > self.now => self.back_off(wish, retry),
                 retry if self.fits(wish, number) => {
@@ -311,61 +337,6 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn refusal(&self, wish: Wish<'a>, host: &kit_ids::HostId) -> Option<&'a Refusal> {
-        let refusals = self.refusals.get(&(wish.key, wish.name))?;
-        refusals.iter().copied().find(|refusal| refusal.host == *host)
-    }
-
-    /// Why no host can take a job of this type: asked only when that is so.
-    fn why_nowhere(&self, wish: Wish<'a>) -> Unplaceable {
-        let serving = || self.fleet.slots().filter(|(_, slot)| slot.standing == Standing::Serving);
-        if serving().next().is_none() {
-            return Unplaceable::NoHosts;
-        }
-        let tagged: Vec<usize> = serving()
-            .filter(|(_, slot)| slot.has_tags(wish.process))
-            .map(|(number, _)| number)
-            .collect();
-        let soonest = tagged
-            .iter()
-            .filter(|number| self.fleet.slot(**number).has_room(wish.process.reservation))
-            .filter_map(|number| self.refusal(wish, self.fleet.slot(*number).id))
-            .min_by_key(|refusal| refusal.until);
-        if let Some(refusal) = soonest {
-            return refused(refusal);
-        }
-        let roomiest = tagged.into_iter().max_by_key(|number| {
-            (self.fleet.slot(*number).free().memory, std::cmp::Reverse(*number))
-        });
-        match roomiest {
-            Some(number) => self.no_room(wish, number),
-            None => Unplaceable::NoTags(wish.process.tags.clone()),
-        }
-    }
-
-    fn no_room(&self, wish: Wish<'a>, number: usize) -> Unplaceable {
-        let slot = self.fleet.slot(number);
-        let (wanted, free) = (wish.process.reservation, slot.free());
-        Unplaceable::NoRoom {
-            memory: wanted.memory,
-            cpu: wanted.cpu,
-            roomiest: slot.id.clone(),
-            free_memory: free.memory,
-            free_cpu: free.cpu,
-        }
-    }
-
-    fn back_off(&mut self, wish: Wish<'a>, retry: &Retry) {
-        let reason = Unplaceable::BackingOff { restarts: retry.restarts, until: retry.not_before };
-        self.leave_unplaced(wish, 1, reason);
-    }
-
-    fn leave_unplaced(&mut self, wish: Wish<'a>, count: usize, reason: Unplaceable) {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let (formation, process) = (wish.key.clone(), wish.name.clone());
-        self.unplaced.push(Unplaced { formation, process, count, reason });
-    }
-
     fn start(&mut self, wish: Wish<'a>, number: usize, vacancy: Vacancy, volumes: Vec<VolumeUse>) {
         self.starts.push(Step::Start(Start {
             formation: wish.key.clone(),
@@ -379,14 +350,6 @@ impl<'a> Planner<'a> {
 
     fn stop(&mut self, job: &Job, reason: StopReason) {
         self.stops.push(Step::Stop(Stop { job: job.id.clone(), host: job.host.clone(), reason }));
-    }
-}
-
-fn refused(refusal: &Refusal) -> Unplaceable {
-    Unplaceable::Refused {
-        host: refusal.host.clone(),
-        why: refusal.why.clone(),
-        until: refusal.until,
     }
 }
 

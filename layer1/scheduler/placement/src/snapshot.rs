@@ -166,12 +166,13 @@ pub enum JobState {
     Starting,
     /// It runs and, where it has a service, answers.
     Running,
-    /// It was told to stop. It holds room but counts for nothing.
+    /// It was told to stop and may still run. It is no longer one of those wanted, but it holds its
+    /// room, and nothing takes its place before its host says that it ended.
     Stopping,
 }
 
 impl JobState {
-    /// Whether it counts towards what is wanted.
+    /// Whether it is one of those that are wanted.
     pub fn counts(self) -> bool {
         match self {
             Self::Intended | Self::Resurrecting | Self::Starting | Self::Running => true,

@@ -79,6 +79,38 @@ fn an_ordered_job_counts_before_its_host_confirms_it() {
 }
 
 #[test]
+fn nothing_takes_the_place_of_a_job_that_still_stops() {
+    let mut world = World::with_hosts(&["a", "b"]);
+    world.want(&key(1, 1), "web", process(2));
+    world.job(&key(1, 1), "web", "b", JobState::Running);
+    world.job(&key(1, 1), "web", "a", JobState::Stopping);
+    let waits = ["1 web unplaced: the job it takes the place of still stops"];
+    assert_eq!(tell(&world.plan()), waits);
+    world.snapshot.hosts.get_mut(&host_id("a")).unwrap().state = HostState::Silent { since: at(1) };
+    world.now = at(60);
+    assert_eq!(tell(&world.plan()), waits, "nobody knows whether it ended");
+    world.now = at(61);
+    assert_eq!(tell(&world.plan()), ["start web on b: fewer than wanted"], "its host is lost");
+    world.snapshot.hosts.get_mut(&host_id("a")).unwrap().state = HostState::Serving;
+    world.snapshot.jobs.pop();
+    assert_eq!(tell(&world.plan()), ["start web on a: fewer than wanted"], "it ended");
+}
+
+#[test]
+fn a_job_that_still_stops_keeps_an_omni_type_off_its_own_host_only() {
+    let mut world = World::with_hosts(&["a", "b"]);
+    world.want(&key(1, 1), "agent", Process { omni: true, ..process(1) });
+    world.job(&key(1, 1), "agent", "a", JobState::Stopping);
+    assert_eq!(
+        tell(&world.plan()),
+        [
+            "start agent on b: fewer than wanted",
+            "1 agent unplaced: the job it takes the place of still stops"
+        ]
+    );
+}
+
+#[test]
 fn a_silent_host_is_given_its_time_before_its_jobs_are_replaced() {
     let mut world = World::with_hosts(&["a", "b"]);
     world.want(&key(1, 1), "web", process(1));

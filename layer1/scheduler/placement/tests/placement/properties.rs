@@ -120,7 +120,7 @@ proptest! {
         let used = used(&world);
         for unplaced in &plan.unplaced {
             let process = &world.snapshot.formations[&unplaced.formation].processes[&unplaced.process];
-            if process.omni { continue }
+            if process.omni || unplaced.reason == Unplaceable::StillStopping { continue }
             for (id, host) in &world.snapshot.hosts {
                 let used = used.get(id).copied().unwrap_or_default();
                 let tagged = process.tags.iter().all(|(key, value)| host.tags.get(key) == Some(value));
@@ -151,6 +151,36 @@ proptest! {
                 let told: u32 = plan.unplaced.iter()
                     .filter(|it| it.formation == *key && it.process == *name).map(|it| it.count).sum();
                 prop_assert_eq!(settled + started + told as usize, process.count as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_started_beside_as_many_as_wanted_that_may_run(world in worlds()) {
+        let plan = world.plan();
+        let started_of = |key: &FormationKey, name: &ProcessName, host: Option<&HostId>| {
+            let of_type = |start: &&Start| start.formation == *key && start.process == *name;
+            plan.starts().filter(of_type).filter(|start| host.is_none_or(|host| start.host == *host)).count()
+        };
+        for (key, formation) in &world.snapshot.formations {
+            for (name, process) in &formation.processes {
+                // What runs where it may not stay is replaced before it is stopped.
+                let may_run = |job: &&Job| {
+                    let stays = world.snapshot.hosts.get(&job.host).is_some_and(|host| {
+                        host.state != HostState::Draining
+                            && process.tags.iter().all(|(key, value)| host.tags.get(key) == Some(value))
+                    });
+                    job.formation.as_ref() == Some(key) && job.process == *name
+                        && !plan.lost.contains(&job.id) && (stays || job.state == JobState::Stopping)
+                };
+                let jobs: Vec<&Job> = world.snapshot.jobs.iter().filter(may_run).collect();
+                let places: Vec<Option<&HostId>> =
+                    if process.omni { world.snapshot.hosts.keys().map(Some).collect() } else { vec![None] };
+                for place in places {
+                    let started = started_of(key, name, place);
+                    let there = jobs.iter().filter(|job| place.is_none_or(|host| job.host == *host)).count();
+                    prop_assert!(started == 0 || there + started <= process.count as usize, "{:?}", tell(&plan));
+                }
             }
         }
     }
