@@ -11,6 +11,7 @@ mod cluster;
 mod engine;
 mod options;
 mod output;
+mod platform;
 mod record;
 mod steps;
 mod values;
@@ -22,7 +23,7 @@ pub use options::{Options, OptionsError};
 pub use output::{Sink, StepEvent, StepState};
 pub use record::RecordError;
 pub use steps::{
-    Action, AppSpec, CertificateSpec, Count, Encoding, ProcessSpec, RandomSpec, ResourceSpec, Step,
-    WaitSpec, WaitTarget, all as all_steps,
+    Action, AppSpec, CertificateSpec, Count, Encoding, ProcessSpec, RandomSpec, ResourceSpec,
+    RouteSpec, Step, WaitSpec, WaitTarget, all as all_steps,
 };
 pub use values::{Value, ValueError};

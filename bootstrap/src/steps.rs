@@ -32,6 +32,26 @@ pub enum Action {
     GenTlsCert(CertificateSpec),
     /// Something answers.
     Wait(WaitSpec),
+    /// Tells the controller of an app that an earlier step runs.
+    AddApp(&'static str),
+    /// Has the controller run an app.
+    DeployApp(Box<AppSpec>),
+    /// Sets the counts of an app of an earlier step.
+    ScaleApp {
+        /// The step.
+        app: &'static str,
+        /// Counts by process type.
+        counts: Vec<(&'static str, Count)>,
+    },
+    /// Makes a provider of resources known.
+    AddProvider {
+        /// Its name.
+        name: &'static str,
+        /// Where it is asked.
+        url: &'static str,
+    },
+    /// Leads a domain to a service.
+    AddRoute(RouteSpec),
 }
 
 impl Action {
@@ -45,6 +65,11 @@ impl Action {
             Self::GenRandom(_) => "gen-random",
             Self::GenTlsCert(_) => "gen-tls-cert",
             Self::Wait(_) => "wait",
+            Self::AddApp(_) => "add-app",
+            Self::DeployApp(_) => "deploy-app",
+            Self::ScaleApp { .. } => "scale-app",
+            Self::AddProvider { .. } => "add-provider",
+            Self::AddRoute(_) => "add-route",
         }
     }
 }
@@ -95,6 +120,30 @@ pub enum Count {
         /// On several.
         cluster: u32,
     },
+}
+
+impl Count {
+    /// The count of a formation: of process types that run on every host it is 1.
+    pub(crate) fn per_formation(self, is_singleton: bool) -> u32 {
+        match self {
+            Self::EveryHost => 1,
+            Self::Jobs { singleton, .. } if is_singleton => singleton,
+            Self::Jobs { cluster, .. } => cluster,
+        }
+    }
+}
+
+/// A route of the platform.
+#[derive(Clone, Debug)]
+pub struct RouteSpec {
+    /// The step of its app.
+    pub app: &'static str,
+    /// Where requests go.
+    pub service: &'static str,
+    /// The domain.
+    pub domain: Value,
+    /// Whether its backends are drained before they stop.
+    pub drain_backends: bool,
 }
 
 /// Something a provider makes.
@@ -168,6 +217,13 @@ pub enum WaitTarget {
 
 /// All steps of this version, in order.
 pub fn all() -> Vec<Step> {
+    let mut steps = layer0();
+    steps.extend(crate::platform::steps());
+    steps
+}
+
+/// Hosts with discovery and a network.
+fn layer0() -> Vec<Step> {
     vec![
         Step { id: "require-env", action: Action::RequireEnv(vec!["CLUSTER_DOMAIN"]) },
         Step { id: "resource-check", action: Action::ResourceCheck(vec![80, 443, 5002, 1111]) },
@@ -234,7 +290,7 @@ fn flannel() -> AppSpec {
 }
 
 /// An app in the image of discovery, overlay and router.
-fn core_app(name: &'static str) -> AppSpec {
+pub(crate) fn core_app(name: &'static str) -> AppSpec {
     AppSpec {
         name,
         image: "core",
@@ -248,23 +304,23 @@ fn core_app(name: &'static str) -> AppSpec {
 }
 
 /// A process that is part of its host: in its network, restarted by it.
-fn host_process() -> ProcessType {
+pub(crate) fn host_process() -> ProcessType {
     ProcessType { omni: true, host_network: true, resurrect: true, ..ProcessType::default() }
 }
 
-fn critical() -> BTreeMap<String, String> {
+pub(crate) fn critical() -> BTreeMap<String, String> {
     [(controller_api::META_SYSTEM_CRITICAL.to_owned(), "true".to_owned())].into()
 }
 
-fn tcp(port: u16) -> Port {
+pub(crate) fn tcp(port: u16) -> Port {
     Port { port, proto: "tcp".to_owned(), service: None }
 }
 
-fn data_volume() -> VolumeReq {
+pub(crate) fn data_volume() -> VolumeReq {
     VolumeReq { path: "/data".to_owned(), delete_on_stop: false }
 }
 
-fn args(words: &[&str]) -> Vec<String> {
+pub(crate) fn args(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
@@ -273,10 +329,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_have_names_of_their_own_in_the_documented_order() {
-        let names: Vec<_> = all().iter().map(|step| (step.action.name(), step.id)).collect();
+    fn layer_0_comes_first_and_names_are_not_used_twice() {
+        let all = all();
+        let names: Vec<_> = all.iter().map(|step| (step.action.name(), step.id)).collect();
         assert_eq!(
-            names,
+            names[..5],
             [
                 ("require-env", "require-env"),
                 ("resource-check", "resource-check"),
@@ -285,5 +342,7 @@ mod tests {
                 ("wait-hosts", "wait-hosts"),
             ]
         );
+        let distinct: std::collections::BTreeSet<_> = all.iter().map(|step| step.id).collect();
+        assert_eq!(distinct.len(), all.len());
     }
 }

@@ -23,6 +23,8 @@ pub enum Value {
     Peers(u16),
     /// `true` on a single host, else `false`.
     Singleton,
+    /// `CLUSTER_DOMAIN` without the port it may carry.
+    Domain,
     /// Several, one behind the other.
     Joined(Vec<Value>),
 }
@@ -68,6 +70,11 @@ impl Value {
                 Ok(facts.host_ips.iter().map(|ip| format!("{ip}:{port},")).collect())
             }
             Self::Singleton => Ok(facts.singleton.to_string()),
+            Self::Domain => {
+                let domain =
+                    facts.env.get("CLUSTER_DOMAIN").map(String::as_str).unwrap_or_default();
+                Ok(domain.split(':').next().unwrap_or_default().to_owned())
+            }
             Self::Joined(parts) => parts.iter().map(|part| part.resolve(facts)).collect(),
         }
     }

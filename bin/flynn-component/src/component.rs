@@ -1,7 +1,9 @@
 //! The components this program can be, and how each is started. All are configured by their
 //! environment, which is their job's.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -18,6 +20,10 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum Component {
+    /// Apps, releases, formations and their events
+    Controller,
+    /// Keeps what runs equal to what is wanted
+    Scheduler,
     /// Files by name for builds and hosts
     Blobstore,
     /// The newest log lines of every app
@@ -27,6 +33,13 @@ enum Component {
 /// Starts the chosen component below `tasks`.
 pub(crate) async fn start(arguments: Arguments, tasks: &Tasks) -> anyhow::Result<()> {
     let running = match arguments.component {
+        Component::Controller => {
+            let config = controller::Config::from_env(variable)?;
+            controller::start(config, tasks).await.context("the controller cannot start")?
+        }
+        Component::Scheduler => scheduler::start(scheduler_config()?, tasks)
+            .await
+            .context("the scheduler cannot start")?,
         Component::Blobstore => blobstore(tasks).await.context("the blobstore cannot start")?,
         Component::Logaggregator => {
             let config = logaggregator::Config::from_env(variable)?;
@@ -40,6 +53,28 @@ pub(crate) async fn start(arguments: Arguments, tasks: &Tasks) -> anyhow::Result
 async fn blobstore(tasks: &Tasks) -> anyhow::Result<Running> {
     let config = blobstore::Config::from_env(variable)?;
     Ok(blobstore::start(config, Arc::new(SystemClock::start()), tasks).await?)
+}
+
+/// Where the controller is, as discoverd knows it.
+const CONTROLLER: &str = "http://controller.discoverd";
+/// How long a host may be silent before its jobs are started elsewhere.
+const LOST_AFTER: Duration = Duration::from_secs(30);
+
+fn scheduler_config() -> anyhow::Result<scheduler::Config> {
+    let port: u16 = match variable("PORT") {
+        Some(text) => text.parse().with_context(|| format!("PORT={text:?} is no port"))?,
+        None => 3000,
+    };
+    let ip = variable("EXTERNAL_IP").context("EXTERNAL_IP is not set")?;
+    Ok(scheduler::Config {
+        listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        address: format!("{ip}:{port}"),
+        controller_url: variable("CONTROLLER_URL").unwrap_or_else(|| CONTROLLER.to_owned()),
+        controller_key: variable("CONTROLLER_KEY").context("CONTROLLER_KEY is not set")?,
+        discoverd: discoverd_api::Servers::from_env(),
+        lost_after: LOST_AFTER,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
 }
 
 fn variable(name: &str) -> Option<String> {

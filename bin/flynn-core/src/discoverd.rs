@@ -20,8 +20,9 @@ pub(crate) struct Arguments {
     #[arg(long, env = "DISCOVERD_PEERS", value_delimiter = ',')]
     peers: Vec<String>,
     /// Where HTTP and the other servers are answered; a comma list. An address without a host means
-    /// all of this machine.
-    #[arg(long, env = "DISCOVERD_LISTEN", default_value = ":1111", value_delimiter = ',')]
+    /// all of this machine. Without any: port 1111 of loopback and of --host in a job, so that the host
+    /// can answer on its bridge; else port 1111 of everything.
+    #[arg(long, env = "DISCOVERD_LISTEN", value_delimiter = ',')]
     addr: Vec<String>,
     /// Where DNS is answered.
     #[arg(long)]
@@ -54,8 +55,11 @@ const DNS_PORT: u16 = 53;
 impl Arguments {
     /// The settings these flags mean.
     pub(crate) fn into_config(self) -> anyhow::Result<Config> {
-        let listen =
-            self.addr.iter().map(|addr| parse_listen(addr)).collect::<Result<Vec<_>, _>>()?;
+        let listen = self
+            .listen_addrs()
+            .iter()
+            .map(|addr| parse_listen(addr))
+            .collect::<Result<Vec<_>, _>>()?;
         let first = *listen.first().context("--addr names no address")?;
         let status = || format!("http://{}:1113/host/status", self.host);
         Ok(Config {
@@ -65,11 +69,27 @@ impl Arguments {
                 .wait_net_dns
                 .then(|| self.host_status.clone().unwrap_or_else(status)),
             domain: self.cluster_domain()?,
-            peers: self.peers.into_iter().filter(|peer| !peer.is_empty()).collect(),
-            notify: self.notify.filter(|url| !url.is_empty()),
+            peers: self.peers.iter().filter(|peer| !peer.is_empty()).cloned().collect(),
+            notify: self.notify_url(),
             job_id: self.job_id,
             ..Config::new(self.data_dir, first, &self.host)
         })
+    }
+
+    fn listen_addrs(&self) -> Vec<String> {
+        let given: Vec<_> = self.addr.iter().filter(|addr| !addr.is_empty()).cloned().collect();
+        match (given.is_empty(), self.job_id.is_empty()) {
+            (false, _) => given,
+            (true, true) => vec![":1111".to_owned()],
+            (true, false) => vec![format!("{}:1111", self.host), "127.0.0.1:1111".to_owned()],
+        }
+    }
+
+    /// The host a job runs on wants to know; its address is the job's.
+    fn notify_url(&self) -> Option<String> {
+        let own = || format!("http://{}:1113/host/discoverd", self.host);
+        let in_job = !self.job_id.is_empty();
+        self.notify.clone().filter(|url| !url.is_empty()).or_else(|| in_job.then(own))
     }
 
     fn dns(&self) -> anyhow::Result<Option<DnsConfig>> {
@@ -142,6 +162,14 @@ mod tests {
         let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
         assert_eq!(listen, ["0.0.0.0:1234", "127.0.0.1:1234"]);
         assert_eq!((config.dns, config.wait_net_dns), (None, None));
+    }
+
+    #[test]
+    fn a_job_leaves_the_bridge_to_its_host_and_tells_it_where_discoverd_is() {
+        let config = config(&["--job-id", "host1-x"]).unwrap();
+        let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["192.0.2.1:1111", "127.0.0.1:1111"]);
+        assert_eq!(config.notify.as_deref(), Some("http://192.0.2.1:1113/host/discoverd"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How steps are done. Each is safe to do again: what was decided before is taken from the record.
 
 mod certificate;
+mod controller;
 mod placement;
 mod ports;
 mod random;
@@ -88,6 +89,9 @@ pub enum ActionError {
         /// What was seen last.
         last: String,
     },
+    /// A step this one builds on was left out.
+    #[error("it needs step {0}, which was not run yet")]
+    NotRun(&'static str),
     /// A certificate cannot be made or used.
     #[error(transparent)]
     Tls(#[from] kit_tls::TlsError),
@@ -109,6 +113,15 @@ pub(crate) async fn perform(
         Action::GenRandom(spec) => random::make(spec, &mut context).map(|()| None),
         Action::GenTlsCert(spec) => certificate::make(spec, &mut context).map(Some),
         Action::Wait(spec) => wait::wait(spec, &context).await.map(|()| None),
+        Action::AddApp(from) => controller::add_app(from, &context).await.map(|()| None),
+        Action::DeployApp(app) => controller::deploy_app(app, &mut context).await.map(|()| None),
+        Action::ScaleApp { app, counts } => {
+            controller::scale_app(app, counts, &context).await.map(|()| None)
+        }
+        Action::AddProvider { name, url } => {
+            controller::add_provider(name, url, &context).await.map(|()| None)
+        }
+        Action::AddRoute(spec) => controller::add_route(spec, &context).await.map(|()| None),
     }
 }
 
@@ -147,7 +160,16 @@ impl Context<'_> {
 
     /// An HTTP client that knows names below `.discoverd` as soon as there is one.
     async fn http(&self, url: &str) -> Result<kit_http::Client, ClientError> {
-        let builder = kit_http::Client::builder(url);
+        self.http_with(url, |builder| builder).await
+    }
+
+    /// [`http`](Self::http) with more settings.
+    async fn http_with(
+        &self,
+        url: &str,
+        more: impl FnOnce(kit_http::ClientBuilder) -> kit_http::ClientBuilder,
+    ) -> Result<kit_http::Client, ClientError> {
+        let builder = more(kit_http::Client::builder(url));
         match self.discoverd().await {
             Ok(Some(discoverd)) => {
                 builder.resolver(std::sync::Arc::new(DiscoverdResolver::new(discoverd))).build()

@@ -12,7 +12,7 @@ use host_api::{
     ActiveJob, HostClient, Job, JobStatus, META_PREDECESSOR, VolumeBinding, VolumeInfo,
 };
 use kit_backoff::Backoff;
-use kit_ids::{AppId, ArtifactId, HostId, JobId, ReleaseId, VolumeId};
+use kit_ids::{AppId, ArtifactId, HostId, JobId, ReleaseId, ResourceId, VolumeId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -30,13 +30,28 @@ const PROVIDER: &str = "default";
 
 /// What was decided; later steps read it too.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Plan {
-    app: App,
-    release: Release,
-    artifacts: Vec<Artifact>,
-    resources: Vec<Resource>,
-    processes: BTreeMap<String, u32>,
+pub(super) struct Plan {
+    pub(super) app: App,
+    pub(super) release: Release,
+    pub(super) artifacts: Vec<Artifact>,
+    pub(super) resources: Vec<(ProviderRef, Resource)>,
+    pub(super) processes: BTreeMap<String, u32>,
     jobs: Vec<PlannedJob>,
+}
+
+/// Who made a resource.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ProviderRef {
+    pub(super) name: String,
+    pub(super) url: String,
+}
+
+/// What a provider answers: the id is its own, not the controller's.
+#[derive(Debug, Deserialize)]
+struct Provisioned {
+    id: String,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,15 +70,8 @@ struct PlannedVolume {
 }
 
 /// Runs the app's jobs and waits until they run.
-pub(super) async fn run(spec: &AppSpec, context: Context<'_>) -> Result<(), ActionError> {
-    let mut plan = match context.record.data::<Plan>(context.step)? {
-        Some(plan) => plan,
-        None => {
-            let plan = make_plan(spec, &context).await?;
-            context.record.keep(context.step, &plan)?;
-            plan
-        }
-    };
+pub(super) async fn run(spec: &AppSpec, mut context: Context<'_>) -> Result<(), ActionError> {
+    let mut plan = planned(spec, &mut context).await?;
     for at in 0..plan.jobs.len() {
         let job = &plan.jobs[at];
         let host = context.hosts.iter().find(|host| host.id == job.host);
@@ -75,6 +83,19 @@ pub(super) async fn run(spec: &AppSpec, context: Context<'_>) -> Result<(), Acti
         start(&plan, &plan.jobs[at], host, context.options.job_timeout).await?;
     }
     Ok(())
+}
+
+/// The plan of this step, made and written down at the first asking.
+pub(super) async fn planned(
+    spec: &AppSpec,
+    context: &mut Context<'_>,
+) -> Result<Plan, ActionError> {
+    if let Some(plan) = context.record.data::<Plan>(context.step)? {
+        return Ok(plan);
+    }
+    let plan = make_plan(spec, context).await?;
+    context.record.keep(context.step, &plan)?;
+    Ok(plan)
 }
 
 /// Decides everything that a second run must not decide again.
@@ -91,7 +112,7 @@ async fn make_plan(spec: &AppSpec, context: &Context<'_>) -> Result<Plan, Action
         ..App::named(spec.name)
     };
     let mut env = BTreeMap::new();
-    resources.iter().for_each(|resource| env.extend(resource.env.clone()));
+    resources.iter().for_each(|(_, resource)| env.extend(resource.env.clone()));
     env.extend(resolve_env(&spec.env, facts)?);
     let mut release = Release {
         id: Some(ReleaseId::random()),
@@ -160,13 +181,21 @@ async fn image(name: &str, hosts: &[Host]) -> Result<Artifact, ActionError> {
 async fn provision(
     specs: &[ResourceSpec],
     context: &Context<'_>,
-) -> Result<Vec<Resource>, ActionError> {
+) -> Result<Vec<(ProviderRef, Resource)>, ActionError> {
     let mut resources = Vec::new();
     for spec in specs {
         let asking = || call(format!("asking provider {} for a resource", spec.name));
         let client = context.http(spec.url).await.map_err(asking())?;
         let body = serde_json::json!({});
-        resources.push(client.post_json(spec.url, &body).await.map_err(asking())?);
+        let made: Provisioned = client.post_json(spec.url, &body).await.map_err(asking())?;
+        let resource = Resource {
+            id: Some(ResourceId::random()),
+            external_id: made.id,
+            env: made.env,
+            ..Resource::default()
+        };
+        let provider = ProviderRef { name: spec.name.to_owned(), url: spec.url.to_owned() };
+        resources.push((provider, resource));
     }
     Ok(resources)
 }

@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use host_api::frame::{ClientFrame, ServerFrame, Stream};
 use host_api::{AttachFlags, AttachReq, Job, Mountspec};
+use host_image::Image;
 use kit_ids::{HostId, JobId};
 
 use crate::Node;
@@ -46,6 +47,8 @@ impl Node {
         job.config.args = vec!["/bin/test-apps".to_owned()];
         job.config.args.extend(args.iter().map(|arg| (*arg).to_owned()));
         job.config.disable_log = true;
+        // There is none on such a host; a job that needs it would wait for it.
+        job.config.env.insert("DISCOVERD".to_owned(), "none".to_owned());
         Ok(Run { job, input: Bytes::new() })
     }
 
@@ -54,14 +57,17 @@ impl Node {
         let images = self.client.images().await?;
         let artifact =
             images.get(image).with_context(|| format!("image {image} is not imported"))?;
-        let layers = artifact["manifest"]["rootfs"][0]["layers"]
-            .as_array()
-            .with_context(|| artifact.to_string())?;
-        let mut specs = Vec::new();
-        for layer in layers {
-            specs.push(serde_json::from_value(layer.clone())?);
-        }
-        Ok(specs)
+        let artifact = artifact.clone();
+        let image = Image { name: image.to_owned(), artifact };
+        let specs = image.layers()?.into_iter().map(|layer| Mountspec {
+            kind: "squashfs".to_owned(),
+            id: layer.id,
+            url: layer.url,
+            size: i64::try_from(layer.size).unwrap_or(i64::MAX),
+            hashes: layer.hashes,
+            ..Mountspec::default()
+        });
+        Ok(specs.collect())
     }
 
     /// Runs a job to its end.

@@ -4,4 +4,4 @@ mod jobs;
 mod node;
 
 pub use jobs::{Output, Run};
-pub use node::{Node, PATIENCE, binaries, on_host, until};
+pub use node::{Node, PATIENCE, binaries, on_bare_host, on_host, until};

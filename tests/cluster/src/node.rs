@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use harness::hosts::{Host, Hosts};
-use host_api::HostClient;
+use host_api::{HostClient, NetworkConfig};
 
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,14 +23,31 @@ pub struct Node {
     daemon: Option<Child>,
 }
 
-/// Runs `test` on a fresh host, in a thread that lives in the host's network namespace: the ports of
-/// the platform answer nobody else.
+/// Runs `test` on a fresh host whose jobs have a network, in a thread that lives in the host's network
+/// namespace: the ports of the platform answer nobody else.
 pub fn on_host<F, T>(id: &str, test: F)
 where
     F: FnOnce(Node) -> T + Send,
     T: Future<Output = anyhow::Result<()>>,
 {
-    let host = Hosts::in_sandbox().and_then(|mut hosts| hosts.add(id)).expect("a host");
+    on_bare_host(id, async |node| {
+        let network = NetworkConfig {
+            subnet: "100.100.7.1/24".to_owned(),
+            mtu: 1500,
+            ..NetworkConfig::default()
+        };
+        node.client.configure_network(&network).await.with_context(|| node.log())?;
+        test(node).await
+    });
+}
+
+/// [`on_host`] before anybody gave the host a subnet, as a bootstrap finds it.
+pub fn on_bare_host<F, T>(id: &str, test: F)
+where
+    F: FnOnce(Node) -> T + Send,
+    T: Future<Output = anyhow::Result<()>>,
+{
+    let host = Hosts::in_sandbox().and_then(|hosts| hosts.add(id)).expect("a host");
     let outcome = std::thread::scope(|scope| {
         let run = || -> anyhow::Result<()> {
             enter_network(id)?;
@@ -76,14 +93,14 @@ impl Node {
     /// A `flynn-host` command on this host.
     pub fn flynn_host(&self, args: &[&str]) -> anyhow::Result<Command> {
         let mut command = self.host.command(binaries()?.join("flynn-host"));
-        command.args(args).stdin(Stdio::null());
+        command.args(args).stdin(Stdio::null()).env("FLYNN_HOST_URL", "http://127.0.0.1:1113");
         Ok(command)
     }
 
     /// Starts the daemon and waits until it answers.
     pub async fn start_daemon(&mut self) -> anyhow::Result<()> {
         let prefix = std::env::var(harness::sandbox::PREFIX_ENV).context("not in a sandbox")?;
-        let (data, ip) = (self.host.dir.join("data"), self.host.ip.to_string());
+        let (data, ip) = (self.data_dir(), self.host.ip.to_string());
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = self.flynn_host(&["daemon", "--id", &self.host.id])?;
         command
@@ -128,7 +145,9 @@ impl Node {
     pub async fn import(&self, name: &str) -> anyhow::Result<()> {
         let cache = std::env::var("FLYNN_CACHE").unwrap_or_else(|_| "/var/cache/flynn".to_owned());
         let image = harness::images::built(Path::new(&cache), name)?;
-        let mut command = self.flynn_host(&["image", "import", name])?;
+        let data = self.data_dir();
+        let data = data.to_string_lossy();
+        let mut command = self.flynn_host(&["image", "--data-dir", &data, "import", name])?;
         self.success(command.args(&image.layers))
     }
 
@@ -140,6 +159,11 @@ impl Node {
             bail!("{command:?}: {}: {said}\n{}", done.status, self.log());
         }
         Ok(())
+    }
+
+    /// The daemon's data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.host.dir.join("data")
     }
 
     fn log_path(&self) -> PathBuf {

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -22,8 +23,10 @@ const NETWORK: [u8; 3] = [172, 31, 0];
 #[derive(Debug)]
 pub struct Hosts {
     dir: PathBuf,
-    added: u8,
 }
+
+/// How many hosts this process has made; tests of one process share the network.
+static ADDED: Mutex<u8> = Mutex::new(0);
 
 /// One host.
 #[derive(Debug)]
@@ -46,10 +49,9 @@ impl Hosts {
         )?;
         let dir = PathBuf::from(state).join("hosts");
         std::fs::create_dir_all(&dir)?;
-        let hosts = Self { dir, added: 0 };
-        if !Path::new("/sys/class/net").join(BRIDGE).exists() {
-            hosts.make_bridge()?;
-        }
+        let hosts = Self { dir };
+        let _turn = ADDED.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.make_bridge()?;
         Ok(hosts)
     }
 
@@ -63,8 +65,8 @@ impl Hosts {
         command::run(&["ip", "addr", "add", &format!("{a}.{b}.{c}.1/24"), "dev", BRIDGE])?;
         command::run(&["ip", "link", "set", BRIDGE, "up"])?;
         let rules = format!(
-            "table ip fhosts {{ chain out {{ type nat hook postrouting priority 100; \
-             ip saddr {a}.{b}.{c}.0/24 oifname != \"{BRIDGE}\" masquerade; }} }}\n"
+            "table ip fhosts {{\n chain out {{\n type nat hook postrouting priority 100;\n \
+             ip saddr {a}.{b}.{c}.0/24 oifname != \"{BRIDGE}\" masquerade\n }}\n}}\n"
         );
         command::with_input(&["nft", "-f", "-"], rules.as_bytes())?;
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
@@ -72,26 +74,40 @@ impl Hosts {
     }
 
     /// A new host, booted, with nothing running on it.
-    pub fn add(&mut self, id: &str) -> anyhow::Result<Host> {
-        self.added += 1;
+    pub fn add(&self, id: &str) -> anyhow::Result<Host> {
+        let number = {
+            let mut added = ADDED.lock().unwrap_or_else(PoisonError::into_inner);
+            *added += 1;
+            *added
+        };
         let [a, b, c] = NETWORK;
-        let ip = Ipv4Addr::new(a, b, c, 10 + self.added);
+        let ip = Ipv4Addr::new(a, b, c, 10 + number);
         let dir = self.dir.join(id);
         std::fs::create_dir_all(&dir)?;
         connect(id, ip)?;
         let pin = dir.join("mount-namespace");
         std::fs::write(&pin, "")?;
-        command::run(&[
-            "unshare",
-            &format!("--mount={}", pin.display()),
-            "--propagation",
-            "private",
-            "true",
-        ])?;
+        name_mount_namespace(&pin)?;
         let mut host = Host { id: id.to_owned(), ip, dir, init: None, init_pid: 0 };
         host.boot()?;
         Ok(host)
     }
+}
+
+/// Makes a mount namespace with a name. The kernel names only namespaces with a number above that of
+/// the namer's, and since 6.18 each processor hands out numbers of its own: one of them will do.
+fn name_mount_namespace(pin: &Path) -> anyhow::Result<()> {
+    let mut last = Ok(());
+    for processor in 0..std::thread::available_parallelism()?.get() {
+        let pin = format!("--mount={}", pin.display());
+        let processor = processor.to_string();
+        let unshare = ["unshare", &pin, "--propagation", "private", "true"];
+        last = command::run(&[&["taskset", "-c", &processor], &unshare[..]].concat());
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }
 
 fn connect(id: &str, ip: Ipv4Addr) -> anyhow::Result<()> {

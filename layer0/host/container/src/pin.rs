@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::fstatfs;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::thread::{
+    CpuSet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space, sched_getaffinity,
+    sched_setaffinity, unshare_unsafe,
+};
 
 use crate::sys;
 
@@ -62,27 +65,74 @@ pub fn remove_pinned_mount_namespace(pin: &Path) -> io::Result<()> {
 
 /// A namespace can only be named from outside of itself, and only on a private mount; so a forked
 /// helper that stays outside does it while this process is inside already.
+///
+/// The kernel refuses to name a namespace whose number is not above that of the namer's own, and since
+/// 6.18 each processor hands out numbers from a range of its own. So namespaces are made on one
+/// processor after the other until one can be named; the one that made the outer namespace will do.
 fn create(pin: &Path) -> io::Result<()> {
     let folder = folder(pin)?;
     fs::create_dir_all(&folder)?;
     mount_bind(&folder, &folder)?;
     mount_change(&folder, MountPropagationFlags::PRIVATE)?;
     File::create(pin)?;
-    let (entered, enter) = io::pipe()?;
-    let own = format!("/proc/{}/ns/mnt", std::process::id());
-    let helper = sys::fork()?;
-    if helper == 0 {
-        drop(enter);
-        let named = (&entered).read_exact(&mut [0]).is_ok() && mount_bind(&own, pin).is_ok();
-        sys::exit_now(i32::from(!named));
+    let mut namer = Namer::start(pin)?;
+    let everywhere = sched_getaffinity(None)?;
+    let named = enter_on_some_processor(pin, &everywhere, &mut namer);
+    sched_setaffinity(None, &everywhere)?;
+    namer.end();
+    named
+}
+
+fn enter_on_some_processor(pin: &Path, allowed: &CpuSet, namer: &mut Namer) -> io::Result<()> {
+    for processor in (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)) {
+        let mut only = CpuSet::new();
+        only.set(processor);
+        sched_setaffinity(None, &only)?;
+        go_inside(pin)?;
+        if namer.name()? {
+            return Ok(());
+        }
     }
-    let inside = go_inside(pin);
-    if inside.is_ok() {
-        (&enter).write_all(&[1])?;
+    Err(io::Error::other("the kernel does not let the mount namespace be named"))
+}
+
+/// The helper outside.
+struct Namer {
+    pid: i32,
+    orders: io::PipeWriter,
+    answers: io::PipeReader,
+}
+
+impl Namer {
+    fn start(pin: &Path) -> io::Result<Self> {
+        let ((mut order, orders), (answers, mut answer)) = (io::pipe()?, io::pipe()?);
+        let own = format!("/proc/{}/ns/mnt", std::process::id());
+        let pid = sys::fork()?;
+        if pid == 0 {
+            drop((orders, answers));
+            while order.read_exact(&mut [0]).is_ok() {
+                let named = mount_bind(&own, pin).is_ok();
+                if answer.write_all(&[u8::from(named)]).is_err() {
+                    break;
+                }
+            }
+            sys::exit_now(0);
+        }
+        Ok(Self { pid, orders, answers })
     }
-    drop(enter);
-    sys::wait_for(helper);
-    inside
+
+    /// Names the namespace this process is in now; false when the kernel refuses.
+    fn name(&mut self) -> io::Result<bool> {
+        self.orders.write_all(&[1])?;
+        let mut named = [0];
+        self.answers.read_exact(&mut named)?;
+        Ok(named == [1])
+    }
+
+    fn end(self) {
+        drop(self.orders);
+        sys::wait_for(self.pid);
+    }
 }
 
 /// The file under the name tells a process that starts inside where it is.

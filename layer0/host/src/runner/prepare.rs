@@ -219,11 +219,12 @@ fn write_files(host: &Host, job: &Job, job_dir: &Path) -> Result<Vec<BindMount>,
     Ok(mounts)
 }
 
-/// Discoverd's DNS on the bridge when there is one, else what the host itself asks.
+/// Discoverd's DNS on the bridge when there is a discoverd, else what the host itself asks.
 fn resolv_conf(host: &Host, job: &Job) -> String {
     let told = host.settings.now();
     let bridge = told.network.as_ref().and_then(|network| network.subnet.split('/').next());
-    let has_dns = told.discoverd.as_ref().is_some_and(|discoverd| !discoverd.dns.is_empty());
+    // Its DNS comes up a moment after discoverd itself; a job that starts in between waits for it.
+    let has_dns = told.discoverd.as_ref().is_some_and(|discoverd| !discoverd.url.is_empty());
     if let Some(bridge) = bridge.filter(|_| has_dns) {
         return format!("nameserver {bridge}\n");
     }

@@ -3,3 +3,4 @@
 
 mod confinement;
 mod one_job;
+mod platform;
