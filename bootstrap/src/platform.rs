@@ -65,6 +65,20 @@ fn edge() -> Vec<Step> {
     vec![
         Step { id: "router", action: Action::DeployApp(Box::new(router())) },
         Step {
+            id: "router-wait",
+            action: Action::Wait(WaitSpec {
+                target: WaitTarget::Http {
+                    url: Value::Joined(vec![
+                        Value::text("http://router-http.discoverd:"),
+                        http_port(),
+                        Value::text("/"),
+                    ]),
+                    host: None,
+                    status: 404,
+                },
+            }),
+        },
+        Step {
             id: "controller-route",
             action: Action::AddRoute(RouteSpec {
                 app: "controller",
@@ -90,6 +104,10 @@ fn wait_http(id: &'static str, url: &str, status: u16) -> Step {
 
 fn made(step: &'static str, field: &'static str) -> Value {
     Value::Made { step, field }
+}
+
+fn http_port() -> Value {
+    Value::EnvOr("HTTP_PORT", "80")
 }
 
 fn below_domain(name: &str) -> Value {
@@ -230,9 +248,11 @@ fn router() -> AppSpec {
             ("TLSCERT", made("controller-cert", "Cert")),
             ("TLSKEY", made("controller-cert", "PrivateKey")),
             ("COOKIE_KEY", made("router-sticky-key", "Data")),
-            ("DEFAULT_HTTP_PORT", Value::Env("HTTP_PORT")),
-            ("DEFAULT_HTTPS_PORT", Value::Env("HTTPS_PORT")),
+            ("DEFAULT_HTTP_PORT", http_port()),
+            ("DEFAULT_HTTPS_PORT", Value::EnvOr("HTTPS_PORT", "443")),
             ("PROXY_PROTOCOL", Value::Env("PROXY_PROTOCOL")),
+            // Loopback too: names below .localhost lead there.
+            ("LISTEN_IP", Value::text("0.0.0.0")),
         ],
         processes: vec![process(
             "app",

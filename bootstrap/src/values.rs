@@ -12,6 +12,8 @@ pub enum Value {
     Text(String),
     /// A variable of the bootstrap's environment; empty where it is not set.
     Env(&'static str),
+    /// A variable of the bootstrap's environment, and what holds where it is not set.
+    EnvOr(&'static str, &'static str),
     /// What an earlier step made.
     Made {
         /// The step.
@@ -62,6 +64,10 @@ impl Value {
         match self {
             Self::Text(text) => Ok(text.clone()),
             Self::Env(name) => Ok(facts.env.get(*name).cloned().unwrap_or_default()),
+            Self::EnvOr(name, default) => {
+                let given = facts.env.get(*name).filter(|value| !value.is_empty());
+                Ok(given.map_or(*default, String::as_str).to_owned())
+            }
             Self::Made { step, field } => {
                 let made = facts.record.field(step, field).map(str::to_owned);
                 made.ok_or(ValueError::NotMade { step, field })

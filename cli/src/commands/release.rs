@@ -5,6 +5,7 @@ mod remove;
 mod show;
 
 use controller_api::{Artifact, ArtifactType, Release};
+use sha2::{Digest as _, Sha512_256};
 
 use super::deploy;
 use crate::connection::{Controller, Path};
@@ -121,11 +122,25 @@ async fn add(kind: &str, file: Option<&str>, uri: String, context: &mut Context<
         Some(file) => read_json(file, context)?,
         None => Release::default(),
     };
-    let artifact = Artifact { kind: Some(kind), uri, ..Artifact::default() };
+    let artifact = described(Artifact { kind: Some(kind), uri, ..Artifact::default() }).await;
     let artifact: Artifact = controller.post(Path::of(&["artifacts"]), &artifact).await?;
     let release = Release { artifacts: artifact.id.into_iter().collect(), ..wanted };
     let id = deploy::create_and_deploy(&controller, &app, release).await?;
     context.tell(format!("Created release {id}."))
+}
+
+/// Adds size and digest of the manifest, as far as it can be had from here: the controller takes only
+/// manifests it can verify, and says what it misses.
+async fn described(artifact: Artifact) -> Artifact {
+    let fetched = async {
+        let client = kit_http::Client::new(&artifact.uri)?;
+        client.send(kit_http::Request::get(&artifact.uri)).await?.bytes().await
+    };
+    let Ok(manifest) = fetched.await else { return artifact };
+    let digest = hex::encode(Sha512_256::digest(&manifest));
+    let hashes = [("sha512_256".to_owned(), digest)].into();
+    let size = i64::try_from(manifest.len()).unwrap_or(i64::MAX);
+    Artifact { size, hashes, ..artifact }
 }
 
 async fn update(file: &str, id: Option<&str>, clean: bool, context: &mut Context<'_>) -> Outcome {

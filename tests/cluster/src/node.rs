@@ -119,7 +119,7 @@ impl Node {
 
     /// SIGKILL to the daemon alone.
     pub fn kill_daemon(&mut self) -> anyhow::Result<()> {
-        if self.host.kill("flynn-host") == 0 {
+        if self.host.kill("flynn-host", "daemon") == 0 {
             bail!("there was no daemon to kill");
         }
         self.reap();

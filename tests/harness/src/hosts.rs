@@ -175,9 +175,14 @@ impl Host {
         numbers.filter(on_host).collect()
     }
 
-    /// SIGKILL to every process of the host named `name`. Says how many there were.
-    pub fn kill(&self, name: &str) -> usize {
-        let pids = self.pids(name);
+    /// SIGKILL to every process of the host named `name` that was given `word` as an argument. Says how
+    /// many there were.
+    pub fn kill(&self, name: &str, word: &str) -> usize {
+        let given = |pid: &i32| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words.split(|byte| *byte == 0).any(|given| given == word.as_bytes())
+        };
+        let pids: Vec<_> = self.pids(name).into_iter().filter(given).collect();
         for pid in &pids {
             // SAFETY: kill takes numbers only; the process is one of this sandbox.
             unsafe { libc::kill(*pid, libc::SIGKILL) };
@@ -211,10 +216,12 @@ pub fn host_init(id: &str, dir: &Path) -> anyhow::Result<ExitCode> {
         command::run(&["mount", "-t", "proc", "proc", "/proc"])?;
         return sandbox::reap_until(-1);
     }
+    // Found before the namespace is entered: its /proc is that of the boot before.
+    let program = flynn_dev()?;
     enter(&dir.join("mount-namespace"), libc::CLONE_NEWNS)?;
     enter(&Path::new("/run/netns").join(id), libc::CLONE_NEWNET)?;
     sandbox::unshare(libc::CLONE_NEWPID)?;
-    let mut first = Command::new(flynn_dev()?).arg("host-init").arg(id).arg(dir).spawn()?;
+    let mut first = Command::new(program).arg("host-init").arg(id).arg(dir).spawn()?;
     let part = dir.join("init.pid.part");
     std::fs::write(&part, format!("{}\n", first.id()))?;
     std::fs::rename(part, dir.join("init.pid"))?;
