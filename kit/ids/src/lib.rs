@@ -15,7 +15,9 @@ pub enum ParseIdError {
     #[error("{0:?} is not a valid id")]
     NotAUuid(String),
     /// A host id that is empty, too long, or holds other than letters, digits, `_` and `.`.
-    #[error("host id {0:?} must be 1 to 63 letters, digits, '_' or '.': dashes separate it from the job")]
+    #[error(
+        "host id {0:?} must be 1 to 63 letters, digits, '_' or '.': dashes separate it from the job"
+    )]
     HostId(String),
     /// A job id without a host part or a unique part.
     #[error("invalid job id {0:?}: it must be HOST-UUID")]
@@ -195,7 +197,9 @@ mod tests {
     fn uuids_are_lower_case_and_complete() {
         let good = "0f0e0d0c-1111-4222-8333-abcdefabcdef";
         assert_eq!(good.parse::<AppId>().unwrap().as_str(), good);
-        for bad in ["", "x", "0F0E0D0C-1111-4222-8333-ABCDEFABCDEF", "0f0e0d0c11114222-8333-abcdefabcdef"] {
+        for bad in
+            ["", "x", "0F0E0D0C-1111-4222-8333-ABCDEFABCDEF", "0f0e0d0c11114222-8333-abcdefabcdef"]
+        {
             assert!(bad.parse::<AppId>().is_err(), "{bad}");
         }
     }

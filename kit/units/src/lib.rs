@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn bad_sizes_say_why() {
-        for (text, want) in [("", "no size"), ("MB", "no size"), ("3XB", "suffix"), ("99999999TB", "large")]
+        for (text, want) in
+            [("", "no size"), ("MB", "no size"), ("3XB", "suffix"), ("99999999TB", "large")]
         {
             let error = text.parse::<Bytes>().unwrap_err().to_string();
             assert!(error.contains(want), "{text}: {error}");

@@ -126,11 +126,10 @@ impl Node {
         Ok(())
     }
 
-    /// Everything of the host ends at once, then it boots again; the daemon is started.
+    /// Everything of the host ends at once; then the daemon is started.
     pub async fn power_cut(&mut self) -> anyhow::Result<()> {
-        self.host.power_cut();
+        self.host.power_cut()?;
         self.reap();
-        self.host.boot()?;
         self.start_daemon().await
     }
 
@@ -180,7 +179,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.host.power_cut();
+        // Whatever is left ends with the host's first process.
+        drop(self.host.power_cut());
         self.reap();
     }
 }

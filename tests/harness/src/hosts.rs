@@ -1,8 +1,8 @@
 //! Hosts of a test cluster as namespaces inside a sandbox.
 //!
 //! A host has a network namespace on a common bridge (with NAT to the sandbox's way out), a pinned
-//! mount namespace that outlives its processes, and a process namespace per boot. A *power cut* ends
-//! the process namespace: every process of the host is gone at once, disk and mounts stay.
+//! mount namespace and a process namespace. A *power cut* ends every process of the host at once; disk
+//! and mounts stay.
 
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
@@ -132,7 +132,7 @@ fn connect(id: &str, ip: Ipv4Addr) -> anyhow::Result<()> {
 
 impl Host {
     /// Starts the host's first process; the daemons are started by the test.
-    pub fn boot(&mut self) -> anyhow::Result<()> {
+    fn boot(&mut self) -> anyhow::Result<()> {
         let pid_file = self.dir.join("init.pid");
         drop(std::fs::remove_file(&pid_file));
         let child = Command::new(flynn_dev()?)
@@ -161,6 +161,15 @@ impl Host {
 
     /// The process ids (as this process sees them) of the host's processes named `name`.
     pub fn pids(&self, name: &str) -> Vec<i32> {
+        let named = |pid: &i32| {
+            let known = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            known.trim() == name
+        };
+        self.all_pids().into_iter().filter(named).collect()
+    }
+
+    /// The process ids of everything in the host's own process namespace.
+    fn all_pids(&self) -> Vec<i32> {
         let Ok(ours) = std::fs::read_link(format!("/proc/{}/ns/pid", self.init_pid)) else {
             return Vec::new();
         };
@@ -168,9 +177,8 @@ impl Host {
         let numbers =
             entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let on_host = |pid: &i32| {
-            let named = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             let namespace = std::fs::read_link(format!("/proc/{pid}/ns/pid"));
-            named.trim() == name && namespace.is_ok_and(|namespace| namespace == ours)
+            namespace.is_ok_and(|namespace| namespace == ours)
         };
         numbers.filter(on_host).collect()
     }
@@ -190,8 +198,21 @@ impl Host {
         pids.len()
     }
 
-    /// Every process of the host ends at once; its disk and its mounts stay.
-    pub fn power_cut(&mut self) {
+    /// Every process of the host but its first one ends at once; its disk and its mounts stay. Returns
+    /// when they are gone.
+    pub fn power_cut(&self) -> anyhow::Result<()> {
+        let mut cut = self.command("kill");
+        // From inside of a process namespace, -1 is everybody but its init.
+        cut.args(["-KILL", "--", "-1"]).stdin(Stdio::null()).stderr(Stdio::null());
+        let gone = eventually(Duration::from_secs(60), || {
+            drop(cut.status());
+            (self.all_pids().len() <= 1).then_some(())
+        });
+        gone.context("processes of the host outlived the power cut")
+    }
+
+    /// The host's first process ends, and with it all others.
+    fn end(&mut self) {
         if let Some(mut init) = self.init.take() {
             drop(init.kill());
             drop(init.wait());
@@ -201,7 +222,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.power_cut();
+        self.end();
         drop(command::run(&["ip", "netns", "del", &self.id]));
         let pin = self.dir.join("mount-namespace");
         drop(command::run(&["umount", "--lazy", &pin.to_string_lossy()]));

@@ -150,7 +150,8 @@ impl View {
     fn complete(&mut self, service: &str, told: &mut VecDeque<Event>) {
         if let Some(picture) = self.picture.take() {
             let gone = |id: &InstanceId, _: &mut Instance| !picture.contains(id);
-            let mut left: Vec<_> = self.instances.extract_if(.., gone).map(|(_, one)| one).collect();
+            let mut left: Vec<_> =
+                self.instances.extract_if(.., gone).map(|(_, one)| one).collect();
             left.sort_by_key(|instance| instance.index);
             told.extend(left.into_iter().map(|one| Event::about(service, EventKind::Down, one)));
             if self.instances.is_empty() && self.leader.take().is_some() {
