@@ -91,7 +91,9 @@ async fn service(tasks: &Tasks) -> SocketAddr {
         let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
         if host == "controller.flynn.localhost" { StatusCode::UNAUTHORIZED } else { StatusCode::OK }
     });
-    let resource = post(async || Json(json!({ "env": { "PGUSER": "u", "PGPASSWORD": "hidden" } })));
+    let resource = post(async || {
+        Json(json!({ "id": "/databases/u:d", "env": { "PGUSER": "u", "PGPASSWORD": "hidden" } }))
+    });
     let router = Router::new().route("/", by_host).route("/databases", resource);
     kit_http::serve(tasks, listener, router).unwrap().addr()
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -12,6 +13,8 @@ use host_api::{HostClient, NetworkConfig};
 
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A host with its daemon.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ where
     F: FnOnce(Node) -> T + Send,
     T: Future<Output = anyhow::Result<()>>,
 {
+    // One host at a time: what a host needs of the machine is what the next one waits for.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let host = Hosts::in_sandbox().and_then(|hosts| hosts.add(id)).expect("a host");
     let outcome = std::thread::scope(|scope| {
         let run = || -> anyhow::Result<()> {
