@@ -131,10 +131,12 @@ async fn three_members_replace_a_lost_leader_and_send_writers_to_the_present_one
 
     let gone = members.iter().find(|one| one.running.addr().to_string() != next).unwrap();
     let gone = gone.running.addr().to_string();
-    members[0].client.remove_peer(&gone).await.unwrap();
-    until("two voters", async || members[0].client.raft_peers().await.unwrap().len() == 2).await;
-    members[0].client.add_peer(&gone).await.unwrap();
-    until("three voters", async || members[0].client.raft_peers().await.unwrap().len() == 3).await;
+    // One that is taken out hears no more of the others; who stays is asked.
+    let stays = members.iter().find(|one| one.running.addr().to_string() != gone).unwrap();
+    stays.client.remove_peer(&gone).await.unwrap();
+    until("two voters", async || stays.client.raft_peers().await.unwrap().len() == 2).await;
+    stays.client.add_peer(&gone).await.unwrap();
+    until("three voters", async || stays.client.raft_peers().await.unwrap().len() == 3).await;
     for member in members {
         member.tasks.shutdown(PATIENCE).await;
     }
