@@ -58,4 +58,4 @@ packages() {
 }
 
 packages_up=(mmdebstrap squashfs-tools erofs-utils e2fsprogs nftables iproute2 util-linux git curl ca-certificates gcc libc6-dev)
-packages_test=("${packages_up[@]}" slirp4netns dnsutils postgresql)
+packages_test=("${packages_up[@]}" procps slirp4netns dnsutils postgresql)
