@@ -2,6 +2,8 @@
 
 mod jobs;
 mod node;
+mod platform;
 
 pub use jobs::{Output, Run};
 pub use node::{Node, PATIENCE, binaries, on_bare_host, on_host, until};
+pub use platform::{DOMAIN, Platform, on_platform};
