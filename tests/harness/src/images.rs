@@ -35,6 +35,37 @@ struct Definition {
     binaries: Vec<String>,
     #[serde(default)]
     ca_bundle: bool,
+    #[serde(default)]
+    files: Vec<Placed>,
+    #[serde(default)]
+    links: Vec<Link>,
+}
+
+/// A file or directory of the checkout in the upper layer.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Placed {
+    /// Where in the image, absolute.
+    path: PathBuf,
+    /// Where in the checkout.
+    source: PathBuf,
+}
+
+/// A symbolic link in the upper layer: another name of a program, say.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Link {
+    /// Where in the image, absolute.
+    path: PathBuf,
+    /// What it points to.
+    target: PathBuf,
+}
+
+impl Definition {
+    fn has_upper(&self) -> bool {
+        let has_files = !self.files.is_empty() || !self.links.is_empty();
+        !self.binaries.is_empty() || self.ca_bundle || has_files
+    }
 }
 
 /// What `flynn-dev images` writes for each image: its layers, bottom to top.
@@ -179,7 +210,7 @@ fn binary_layer(
     bin: &Path,
     definition: &Definition,
 ) -> anyhow::Result<Option<PathBuf>> {
-    if definition.binaries.is_empty() && !definition.ca_bundle {
+    if !definition.has_upper() {
         return Ok(None);
     }
     let staged = cache.join(format!("stage-{}", std::process::id()));
@@ -195,6 +226,21 @@ fn stage_and_squash(
     definition: &Definition,
     staged: &Path,
 ) -> anyhow::Result<PathBuf> {
+    stage_programs(bin, definition, staged)?;
+    for placed in &definition.files {
+        let to = inside(staged, &placed.path)?;
+        copy_tree(&placed.source, &to)
+            .with_context(|| format!("cannot copy {}", placed.source.display()))?;
+    }
+    for link in &definition.links {
+        let at = inside(staged, &link.path)?;
+        std::os::unix::fs::symlink(&link.target, &at)
+            .with_context(|| format!("cannot make the link {}", link.path.display()))?;
+    }
+    squash(cache, staged)
+}
+
+fn stage_programs(bin: &Path, definition: &Definition, staged: &Path) -> anyhow::Result<()> {
     // Debian's /bin is a link to /usr/bin; a directory above it would hide it.
     let (programs, bundle) = (staged.join("usr/bin"), "etc/ssl/certs/ca-certificates.crt");
     std::fs::create_dir_all(&programs)?;
@@ -214,6 +260,35 @@ fn stage_and_squash(
         std::fs::copy(Path::new("/").join(bundle), &to)
             .context("no CA bundle: install ca-certificates")?;
     }
+    Ok(())
+}
+
+/// Where `path` of the image is staged; its parents are made.
+fn inside(staged: &Path, path: &Path) -> anyhow::Result<PathBuf> {
+    let is_plain = path.components().all(|part| {
+        matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_))
+    });
+    let relative = path.strip_prefix("/").ok().filter(|_| is_plain);
+    let relative = relative.with_context(|| format!("{} must be absolute", path.display()))?;
+    let at = staged.join(relative);
+    std::fs::create_dir_all(at.parent().context("it has a directory")?)?;
+    Ok(at)
+}
+
+/// Copies a file or a directory with all that is in it; modes are kept.
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    if !from.is_dir() {
+        return std::fs::copy(from, to).map(drop);
+    }
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        copy_tree(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+fn squash(cache: &Path, staged: &Path) -> anyhow::Result<PathBuf> {
     let part = cache.join("layers").join(format!("part-{}", std::process::id()));
     std::fs::create_dir_all(cache.join("layers"))?;
     drop(std::fs::remove_file(&part));
