@@ -1,9 +1,11 @@
 //! A host with a running daemon, for tests that look at the real thing.
 
 mod jobs;
+mod load;
 mod node;
 mod platform;
 
 pub use jobs::{Output, Run};
+pub use load::{Counted, Load};
 pub use node::{Node, PATIENCE, binaries, on_bare_host, on_host, until};
 pub use platform::{DOMAIN, Platform, on_platform};

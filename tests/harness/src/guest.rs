@@ -24,13 +24,24 @@ const LIMIT: Duration = Duration::from_secs(900);
 const BEGIN: &str = "flynn-guest: begin ";
 const END: &str = "flynn-guest: end ";
 
-/// Boots the guest and runs `programs` in it; fails when one of them does.
-pub fn run(cache: &Path, programs: &[PathBuf]) -> anyhow::Result<ExitCode> {
+/// What a guest is given to run.
+#[derive(Debug)]
+pub struct Load {
+    /// Directory of built programs.
+    pub bin: PathBuf,
+    /// Files of that directory which the programs look for beside them.
+    pub beside: Vec<PathBuf>,
+    /// Static programs, run in this order.
+    pub programs: Vec<PathBuf>,
+}
+
+/// Boots the guest and runs the programs in it; fails when one of them does.
+pub fn run(cache: &Path, load: &Load) -> anyhow::Result<ExitCode> {
     let disk = disk(cache)?;
     let scratch = cache.join(format!("guest-run-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
     let result =
-        payload(&scratch, programs).and_then(|payload| boot(&disk, &payload, programs.len()));
+        payload(&scratch, load).and_then(|payload| boot(&disk, &payload, load.programs.len()));
     drop(std::fs::remove_dir_all(&scratch));
     result
 }
@@ -105,11 +116,16 @@ fn make_disk(staged: &Path) -> anyhow::Result<()> {
 }
 
 /// The second disk: the programs and the script that runs them.
-fn payload(scratch: &Path, programs: &[PathBuf]) -> anyhow::Result<PathBuf> {
+fn payload(scratch: &Path, load: &Load) -> anyhow::Result<PathBuf> {
     let root = scratch.join("payload");
     std::fs::create_dir_all(&root)?;
+    for name in &load.beside {
+        let target = root.join(name);
+        std::fs::create_dir_all(target.parent().unwrap_or(&root))?;
+        std::fs::copy(load.bin.join(name), target).with_context(|| name.display().to_string())?;
+    }
     let mut script = String::from("mount -o remount,rw / ; cd /var/tmp\n");
-    for (number, program) in programs.iter().enumerate() {
+    for (number, program) in load.programs.iter().enumerate() {
         std::fs::copy(program, root.join(format!("program-{number}")))
             .with_context(|| program.display().to_string())?;
         writeln!(script, "echo '{BEGIN}{number}'; /payload/program-{number} --test-threads=1")?;

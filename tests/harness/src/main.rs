@@ -44,6 +44,12 @@ enum Command {
     Guest {
         #[arg(long, env = "FLYNN_CACHE", default_value = "/var/cache/flynn")]
         cache: PathBuf,
+        /// Directory of built programs
+        #[arg(long, default_value = ".")]
+        bin: PathBuf,
+        /// What the programs expect beside them, relative to the directory of built programs
+        #[arg(long)]
+        beside: Vec<PathBuf>,
         /// Static test programs; none: only make the guest's disk
         programs: Vec<PathBuf>,
     },
@@ -70,10 +76,12 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::BaseLayers { cache, names } => {
             images::build_bases(&cache, &names).map(|()| ExitCode::SUCCESS)
         }
-        Command::Guest { cache, programs } if programs.is_empty() => {
+        Command::Guest { cache, programs, .. } if programs.is_empty() => {
             guest::disk(&cache).map(|_| ExitCode::SUCCESS)
         }
-        Command::Guest { cache, programs } => guest::run(&cache, &programs),
+        Command::Guest { cache, bin, beside, programs } => {
+            guest::run(&cache, &guest::Load { bin, beside, programs })
+        }
         Command::Check { root } => checks::run(&root),
         Command::Leftovers => sweep::leftovers(),
         Command::HostInit { id, dir } => hosts::host_init(&id, &dir),

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
+use host_container::probe;
 use host_container::protocol::{
     BindMount, ConfigMount, Lowers, Notice, Order, State, SupervisorFrame, UserNamespace,
 };
@@ -94,7 +95,10 @@ fn check_refusals(outcome: &crate::support::Outcome) {
 
 #[test]
 fn layers_and_volumes_show_their_own_ids_by_every_way_of_mounting() {
-    for lowers in [Lowers::Descriptors, Lowers::Paths, Lowers::Classic] {
+    let ways = [Lowers::Descriptors, Lowers::Paths, Lowers::Classic];
+    let trial = tempfile::tempdir().unwrap();
+    let fastest = probe(trial.path(), trial.path(), trial.path()).lowers;
+    for lowers in ways.into_iter().skip_while(|way| *way != fastest) {
         let job = Job::new(&[
             "owner",
             "/data/zero",
@@ -139,6 +143,13 @@ fn layers_and_volumes_show_their_own_ids_by_every_way_of_mounting() {
     }
 }
 
+/// The first two numbers of the kernel's version.
+fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|word| word.parse().unwrap_or_default());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 #[test]
 fn layers_of_mounted_images_show_their_own_ids_and_take_changes() {
     let tools: [(&str, &[&str], &str); 2] =
@@ -156,6 +167,11 @@ fn layers_of_mounted_images_show_their_own_ids_and_take_changes() {
         fs::create_dir(&layer).unwrap();
         job.launch_by(&example("mounted"));
         let outcome = job.finish();
+        if kind == "squashfs" && outcome.init.contains("operation not supported") {
+            // The store unpacks such layers where the probe says so (userns.md §9).
+            assert!(kernel() < (6, 2), "this kernel maps squashfs: {}", outcome.init);
+            continue;
+        }
         assert_eq!(outcome.exit.code, Some(0), "{kind}: {} {}", outcome.text(), outcome.init);
         let changed = fs::metadata(job.dir.path().join("scratch/upper/data/daemon")).unwrap();
         assert_eq!(changed.uid(), job.spec.user_namespace.unwrap().base + 7, "{kind}");

@@ -123,7 +123,7 @@ impl Job {
     }
 
     pub(crate) fn launch(&mut self) {
-        self.launch_by(Path::new(env!("CARGO_BIN_EXE_flynn-init")));
+        self.launch_by(&built("flynn-init"));
     }
 
     /// Launches with another program in the place of `flynn-init`.
@@ -302,7 +302,14 @@ fn cgroup(number: u32) -> CgroupSpec {
 
 /// A program that cargo builds beside the tests.
 pub(crate) fn example(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_flynn-init")).with_file_name("examples").join(name)
+    built("examples").join(name)
+}
+
+/// What cargo built, or what was brought along beside this program into another machine.
+fn built(name: &str) -> PathBuf {
+    let beside = std::env::current_exe().ok().map(|me| me.with_file_name(name));
+    let beside = beside.filter(|path| path.exists());
+    beside.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_flynn-init")).with_file_name(name))
 }
 
 fn place_probe(target: &Path) {

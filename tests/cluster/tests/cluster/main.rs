@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
 mod confinement;
+mod kills;
 mod one_job;
 mod platform;
