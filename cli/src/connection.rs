@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Method;
-use kit_http::{Client, ClientError, Request, Response};
+use kit_http::{Client, ClientError, Request, Response, Upgraded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -23,6 +23,9 @@ const RETRY_FOR: Duration = Duration::from_secs(10);
 
 /// How long one call may take: stopping a job waits for it to end, up to 30 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long an attached job may take to start: its image may have to be fetched.
+const START_TIMEOUT: Duration = Duration::from_secs(330);
 
 /// One cluster's controller.
 #[derive(Clone, Debug)]
@@ -83,6 +86,17 @@ impl Controller {
     /// DELETE that answers with what was deleted.
     pub(crate) async fn delete_for<T: DeserializeOwned>(&self, path: Path) -> Result<T, Failure> {
         Ok(self.http.call(Request::new(Method::DELETE, path.as_str())).await?)
+    }
+
+    /// POST of an object that turns the connection into one of raw bytes both ways.
+    pub(crate) async fn upgrade(
+        &self,
+        path: Path,
+        body: &impl Serialize,
+        protocol: &str,
+    ) -> Result<Upgraded, Failure> {
+        let request = Request::new(Method::POST, path.as_str()).json(body)?;
+        Ok(self.http.upgrade(request.timeout(START_TIMEOUT), protocol).await?)
     }
 
     /// GET of something that is no JSON, or too long to be held.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod attached;
 mod commands;
 mod connection;
 mod context;
@@ -18,6 +19,7 @@ mod rc;
 mod render;
 mod target;
 
+pub use attached::signals_are_taken;
 pub use context::Streams;
 pub use environment::Environment;
 pub use program::run;

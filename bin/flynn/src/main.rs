@@ -22,8 +22,9 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(status))
 }
 
-/// SIGINT and SIGTERM end any command silently with status 0, as they always have. A thread of its own
-/// waits for them, because a command that asks a question blocks the first one.
+/// SIGINT and SIGTERM end any command silently with status 0, as they always have, but one that has
+/// handed them to a job. A thread of its own waits for them, because a command that asks a question
+/// blocks the first one.
 fn end_on_signal() -> anyhow::Result<()> {
     let runtime = current_thread()?;
     let wait = move || {
@@ -33,11 +34,15 @@ fn end_on_signal() -> anyhow::Result<()> {
             else {
                 return;
             };
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if !cli::signals_are_taken() {
+                    std::process::exit(0);
+                }
             }
-            std::process::exit(0);
         });
     };
     std::thread::Builder::new()

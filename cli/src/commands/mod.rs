@@ -71,6 +71,7 @@ commands! {
     Ps ps "ps" "list jobs" true;
     Kill kill "kill" "kill jobs" true;
     Log log "log" "get app log" true;
+    Run run "run" "run a job" true;
     Scale scale "scale" "change formation" true;
     Env env "env" "manage env variables" true;
     Limit limit "limit" "manage resource limits" true;
@@ -79,6 +80,7 @@ commands! {
     Provider provider "provider" "manage resource providers" true;
     Remote remote "remote" "manage git remotes" true;
     Resource resource "resource" "provision a new resource" true;
+    Pg pg "pg" "manage a postgres database" true;
     Release release "release" "manage app releases" true;
     Deployment deployment "deployment" "list deployments" true;
     Version version "version" "show flynn version" true;

@@ -1,4 +1,5 @@
-//! Octet-counted frames (RFC 6587): `LEN SP MSG`. In log files each frame is followed by a newline.
+//! Octet-counted frames (RFC 6587): `LEN SP MSG`, one after the other on a connection. Files have
+//! [`crate::file`].
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
@@ -14,7 +15,6 @@ const MAX_DIGITS: usize = 5;
 #[derive(Clone, Copy, Debug)]
 pub struct FrameCodec {
     limit: usize,
-    has_newlines: bool,
 }
 
 /// Why a stream holds no further frame.
@@ -37,26 +37,19 @@ pub enum FrameError {
         /// The bound.
         limit: usize,
     },
-    /// A frame of a log file does not end with a newline.
-    #[error("frame is not followed by a newline")]
-    NoNewline,
 }
 
 impl FrameCodec {
     /// Frames as hosts send them: one after the other.
     pub fn stream() -> Self {
-        Self { limit: MAX_FRAME, has_newlines: false }
-    }
-
-    /// Frames as hosts store them: each followed by a newline.
-    pub fn file() -> Self {
-        Self { has_newlines: true, ..Self::stream() }
+        Self { limit: MAX_FRAME }
     }
 
     /// The same with another bound on messages, up to 99,999 bytes.
     #[must_use]
-    pub fn with_limit(self, limit: usize) -> Self {
-        Self { limit, ..self }
+    pub fn with_limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// The length of the next frame and of the prefix that says so; None until more bytes come.
@@ -86,20 +79,13 @@ impl Decoder for FrameCodec {
 
     fn decode(&mut self, bytes: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
         let Some((prefix, length)) = self.length(bytes)? else { return Ok(None) };
-        let whole = prefix + length + usize::from(self.has_newlines);
+        let whole = prefix + length;
         if bytes.len() < whole {
             bytes.reserve(whole - bytes.len());
             return Ok(None);
         }
-        if self.has_newlines && bytes[whole - 1] != b'\n' {
-            return Err(FrameError::NoNewline);
-        }
         bytes.advance(prefix);
-        let message = bytes.split_to(length).freeze();
-        if self.has_newlines {
-            bytes.advance(1);
-        }
-        Ok(Some(message))
+        Ok(Some(bytes.split_to(length).freeze()))
     }
 }
 
@@ -113,12 +99,9 @@ impl<T: AsRef<[u8]>> Encoder<T> for FrameCodec {
             return Err(FrameError::TooLong { length, limit: self.limit });
         }
         let prefix = format!("{length} ");
-        bytes.reserve(prefix.len() + length + 1);
+        bytes.reserve(prefix.len() + length);
         bytes.put_slice(prefix.as_bytes());
         bytes.put_slice(message);
-        if self.has_newlines {
-            bytes.put_u8(b'\n');
-        }
         Ok(())
     }
 }

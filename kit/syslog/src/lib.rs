@@ -4,12 +4,14 @@
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod file;
 mod frame;
 mod message;
 mod parse;
 mod structured;
 mod timestamp;
 
+pub use file::{file_line, file_message};
 pub use frame::{FrameCodec, FrameError, MAX_FRAME};
 pub use message::{Message, Priority, Stream};
 pub use parse::ParseError;

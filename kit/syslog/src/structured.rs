@@ -17,12 +17,22 @@ impl StructuredData {
         Self(Bytes::from(format!("[flynn seq=\"{seq}\"]")))
     }
 
+    /// The same element with one more parameter, a number.
+    #[must_use]
+    pub fn with_number(self, name: &'static str, value: u64) -> Self {
+        let open = self.0.len() - 1;
+        let parameter = format!(" {name}=\"{value}\"]");
+        Self(Bytes::from([&self.0[..open], parameter.as_bytes()].concat()))
+    }
+
     /// The line's number: a parameter `seq` of an element `flynn`, an unsigned 64-bit number.
     pub fn flynn_seq(&self) -> Option<u64> {
-        if self.id() != FLYNN {
-            return None;
-        }
-        let value = self.params().find(|(name, _)| name == b"seq")?.1;
+        if self.id() == FLYNN { self.number("seq") } else { None }
+    }
+
+    /// A parameter that is an unsigned 64-bit number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        let value = self.params().find(|(other, _)| other == name.as_bytes())?.1;
         let text = std::str::from_utf8(&value).ok()?;
         text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
     }

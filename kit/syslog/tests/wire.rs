@@ -124,18 +124,23 @@ fn the_longest_frame_passes_and_no_longer_one_is_written() {
 }
 
 #[test]
-fn frames_of_files_end_with_newlines() {
-    let mut bytes = BytesMut::new();
-    for line in ["ab", "", "c\nd"] {
-        FrameCodec::file().encode(line, &mut bytes).unwrap();
+fn a_file_holds_a_message_a_line_and_what_is_torn_is_none() {
+    for (message, line) in [("ab", "2 ab\n"), ("", "0 \n"), ("c d", "3 c d\n")] {
+        assert_eq!(kit_syslog::file_line(message.as_bytes()), line.as_bytes());
+        let line = line.trim_end_matches('\n').as_bytes();
+        assert_eq!(kit_syslog::file_message(line), Some(message.as_bytes()));
     }
-    assert_eq!(bytes, "2 ab\n0 \n3 c\nd\n");
-    for line in ["ab", "", "c\nd"] {
-        assert_eq!(FrameCodec::file().decode(&mut bytes).unwrap().unwrap(), line);
+    for torn in ["", "2", "2 a", "2 abc", " ab", "-2 ab", "+2 ab", "x ab", "123456 ab", "2ab"] {
+        assert_eq!(kit_syslog::file_message(torn.as_bytes()), None, "{torn:?}");
     }
-    assert!(FrameCodec::file().decode(&mut bytes).unwrap().is_none());
-    let error = FrameCodec::file().decode(&mut BytesMut::from("2 abc")).unwrap_err();
-    assert!(matches!(error, FrameError::NoNewline));
+}
+
+#[test]
+fn an_element_grows_by_numbers() {
+    let element = StructuredData::flynn(7).with_number("end", 30);
+    assert_eq!(element.as_bytes(), br#"[flynn seq="7" end="30"]"#);
+    assert_eq!((element.flynn_seq(), element.number("end")), (Some(7), Some(30)));
+    assert_eq!(element.number("other"), None);
 }
 
 /// Header fields: printable, no blank, not `-` alone, which means empty.

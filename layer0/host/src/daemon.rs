@@ -22,6 +22,7 @@ use crate::registry::Registry;
 use crate::runner;
 use crate::scratch::Scratch;
 use crate::settings::Settings;
+use crate::sinks::Sinks;
 use crate::store::{Store, StoreError};
 use crate::supervisor::Launcher;
 use crate::volumes::{VolumeError, Volumes};
@@ -137,6 +138,8 @@ fn open(config: Config, deps: Deps, tasks: Tasks, url: String) -> Result<Host, S
     let volumes = Volumes::open(data.join("volumes"), store.clone());
     let volumes = volumes.map_err(|error: VolumeError| StartError::Volumes(Box::new(error)))?;
     let logs = Logs::open(config.log_dir.clone(), config.log_file_bytes, config.log_total_bytes);
+    let logs = Arc::new(logs.map_err(folder("logs"))?);
+    let sinks = Sinks::open(config.id.clone(), store.clone(), logs.clone(), &tasks)?;
     let registry =
         Registry::open(store.clone(), config.id.clone(), config.capacity(), deps.clock.clone())?;
     let settings = Settings::open(store.clone())?;
@@ -145,7 +148,8 @@ fn open(config: Config, deps: Deps, tasks: Tasks, url: String) -> Result<Host, S
         settings,
         ranges: Ranges::open(store)?,
         scratch: Scratch::open(data.join("scratch")).map_err(folder("scratch disks"))?,
-        logs: logs.map_err(folder("logs"))?,
+        logs,
+        sinks,
         mounts: LayerMounts::new(layers.clone()),
         fetcher: Fetcher::new(layers.clone(), Some(names)),
         images: Images::open(data.join("images.json")),

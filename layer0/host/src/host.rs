@@ -20,6 +20,7 @@ use crate::ranges::Ranges;
 use crate::registry::Registry;
 use crate::scratch::Scratch;
 use crate::settings::Settings;
+use crate::sinks::Sinks;
 use crate::supervisor::Launcher;
 use crate::volumes::Volumes;
 
@@ -35,7 +36,8 @@ pub(crate) struct Host {
     pub(crate) volumes: Volumes,
     pub(crate) ranges: Ranges,
     pub(crate) scratch: Scratch,
-    pub(crate) logs: Logs,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) sinks: Sinks,
     pub(crate) layers: LayerStore,
     pub(crate) mounts: LayerMounts,
     pub(crate) fetcher: Fetcher,

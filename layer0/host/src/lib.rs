@@ -18,6 +18,7 @@ mod registry;
 mod runner;
 mod scratch;
 mod settings;
+mod sinks;
 mod store;
 mod supervisor;
 mod volumes;

@@ -1,5 +1,5 @@
 //! The host in discoverd: registered with its tags once it knows where discoverd is, and watching its
-//! peers, for the firewall and for layers. Discoverd may be away at any time.
+//! peers, for the firewall and for layers, and the log aggregators. Discoverd may be away at any time.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::host::Host;
 use crate::settings::Told;
+use crate::sinks::follow_aggregators;
 
 /// The service all hosts are in.
 const SERVICE: &str = "flynn-host";
@@ -38,6 +39,8 @@ pub(crate) async fn publish(host: Arc<Host>) {
         };
         let tasks = host.tasks.child("discoverd");
         tasks.spawn_until_stop("peers", peers(host.clone(), client.clone()));
+        let aggregators = follow_aggregators(host.clone(), client.clone());
+        tasks.spawn_until_stop("log aggregators", aggregators);
         let instance = Instance { meta: meta(&host), ..Instance::new("tcp", &address(&host)) };
         let heartbeat = client.announce(&tasks, SERVICE, ServiceConfig::default(), instance);
         until_other_urls(&host, &heartbeat, &mut told, &urls).await;

@@ -22,6 +22,8 @@ pub(crate) const OLD_JOBS: Table = TableDefinition::new("old-jobs");
 pub(crate) const VOLUMES: Table = TableDefinition::new("volumes");
 /// Ranges of user ids by app or job.
 pub(crate) const RANGES: Table = TableDefinition::new("uid-ranges");
+/// Sinks put over HTTP.
+pub(crate) const SINKS: Table = TableDefinition::new("sinks");
 /// What the host was told: network, discoverd, tags.
 pub(crate) const SETTINGS: Table = TableDefinition::new("settings");
 
@@ -63,7 +65,7 @@ impl Store {
         drop(options);
         let store = Self { database: Arc::new(Database::create(&path).map_err(database)?) };
         let writing = store.database.begin_write().map_err(database)?;
-        for table in [JOBS, OLD_JOBS, VOLUMES, RANGES, SETTINGS] {
+        for table in [JOBS, OLD_JOBS, VOLUMES, RANGES, SINKS, SETTINGS] {
             drop(writing.open_table(table).map_err(database)?);
         }
         writing.commit().map_err(database)?;

@@ -27,7 +27,7 @@ pub struct AttachReq {
     /// Columns of the terminal.
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "empty")]
     pub width: u16,
-    /// Ours: where to go on after a lost connection, for jobs without a log.
+    /// Ours: where to go on after a lost connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offsets: Option<Offsets>,
 }

@@ -36,7 +36,9 @@ pub enum AttachError {
 }
 
 impl Attachment {
-    pub(crate) fn new(connection: Upgraded) -> Self {
+    /// An attachment over a connection that is upgraded already. Behind a controller the greeting has
+    /// been read, and frames follow.
+    pub fn over(connection: Upgraded) -> Self {
         let (reader, writer) = tokio::io::split(connection);
         let reader = FrameReader { reader, buffer: BytesMut::new() };
         Self { reader, writer: FrameWriter { writer } }

@@ -86,7 +86,7 @@ impl HostClient {
     /// Attaches to a job. The connection's greeting is still to be read.
     pub async fn attach(&self, request: &AttachReq) -> Result<Attachment, ClientError> {
         let request = Request::new(http::Method::POST, "/attach").json(request)?;
-        self.http.upgrade(request, UPGRADE_PROTOCOL).await.map(Attachment::new)
+        self.http.upgrade(request, UPGRADE_PROTOCOL).await.map(Attachment::over)
     }
 
     /// What the host says about itself.

@@ -4,15 +4,15 @@
 use std::io;
 
 use bytes::Bytes;
-use host_api::AttachFlags;
-use host_api::frame::{ClientFrame, ServerFrame};
+use host_api::frame::{ClientFrame, ServerFrame, Stream};
+use host_api::{AttachFlags, Offsets};
 use host_container::protocol::{ClientFrame as SupervisorInput, Order};
 use tokio::sync::watch;
 
 use super::attach::{Attach, Input, Output};
 use crate::gates::OnItsWay;
 use crate::host::app_of;
-use crate::logs::{LogReader, Start};
+use crate::logs::{LogReader, Message, Start};
 use crate::registry::{Phase, Record};
 use crate::supervisor::{FrameWriter, Supervisor, order};
 
@@ -28,7 +28,9 @@ impl Attach {
         let app = app_of(&record.active.job);
         let logs = &self.host.logs;
         let mut written = logs.follow(app.as_ref());
-        let start = if flags.has(AttachFlags::LOGS) { Start::History } else { Start::Now };
+        let had = self.wanted.offsets;
+        let from_start = flags.has(AttachFlags::LOGS) || had.is_some();
+        let start = if from_start { Start::History } else { Start::Now };
         let reader = LogReader::open(logs.dir(), app.as_ref(), &self.job, start)?;
         let was_live = !record.active.status.has_ended();
         let phase = self.host.registry.phase(&self.job).await;
@@ -37,7 +39,8 @@ impl Attach {
         drop(on_its_way);
         // Without history the live lines are all there is to ask for, whatever the follow flag says.
         let follows = was_live && (flags.has(AttachFlags::STREAM) || !flags.has(AttachFlags::LOGS));
-        let lines = self.lines(reader, phase.filter(|_| follows), &mut written, output);
+        let lines = Lines { reader, had: had.unwrap_or_default() };
+        let lines = self.lines(lines, phase.filter(|_| follows), &mut written, output);
         let gone = async {
             self.inputs(stdin, input).await;
             if !input.is_closed() {
@@ -48,8 +51,9 @@ impl Attach {
             lines = lines => lines?,
             () = gone => return Ok(()),
         }
-        let last =
-            if was_live && flags.has(AttachFlags::STREAM) { self.last_frame().await } else { None };
+        // A client that returns was promised the job's end.
+        let has_end = (was_live || had.is_some()) && flags.has(AttachFlags::STREAM);
+        let last = if has_end { self.last_frame().await } else { None };
         match last {
             Some(last) => output.frame(&last).await,
             None => self.end_of_streams(output).await,
@@ -59,7 +63,7 @@ impl Attach {
     /// Sends lines: what is there, and with a phase to watch what comes until the job is cleaned up.
     async fn lines(
         &self,
-        mut reader: LogReader,
+        mut lines: Lines,
         mut phase: Option<watch::Receiver<Phase>>,
         written: &mut watch::Receiver<u64>,
         output: &mut Output,
@@ -68,15 +72,15 @@ impl Attach {
             // Looked at before reading, so that the last lines are read after the job's end.
             let over = phase.as_ref().is_none_or(|phase| *phase.borrow() >= Phase::Cleaned);
             written.mark_unchanged();
-            let batch = reader.next_batch()?;
-            for message in &batch {
-                if self.wants(message.stream) {
-                    let mut line = message.body.clone();
-                    line.push(b'\n');
-                    output.frame(&ServerFrame::Data(message.stream, Bytes::from(line))).await?;
+            let batch = lines.reader.next_batch()?;
+            let is_empty = batch.is_empty();
+            for message in batch.into_iter().filter(|message| self.wants(message.stream)) {
+                let line = lines.still_wanted(&message);
+                if !line.is_empty() {
+                    output.frame(&ServerFrame::Data(message.stream, line)).await?;
                 }
             }
-            if !batch.is_empty() {
+            if !is_empty {
                 continue;
             }
             let Some(phase) = phase.as_mut().filter(|_| !over) else { return Ok(()) };
@@ -123,6 +127,28 @@ impl Attach {
         let signal = i32::try_from(number).map_err(io::Error::other)?;
         let sent = order(&self.host.job_dir(&self.job), Order::Signal { signal }).await;
         sent.map_err(io::Error::other)
+    }
+}
+
+/// A job's lines without what a returning client has had.
+struct Lines {
+    reader: LogReader,
+    had: Offsets,
+}
+
+impl Lines {
+    /// The line with its newline, without its part that the client has.
+    fn still_wanted(&mut self, message: &Message) -> Bytes {
+        let mut line = message.body.to_vec();
+        line.push(b'\n');
+        let had = match message.stream {
+            Stream::Stdout => &mut self.had.stdout,
+            Stream::Stderr => &mut self.had.stderr,
+            Stream::Init => &mut self.had.init,
+        };
+        let skipped = line.len().min(usize::try_from(*had).unwrap_or(usize::MAX));
+        *had -= skipped as u64;
+        Bytes::from(line).slice(skipped..)
     }
 }
 

@@ -6,13 +6,14 @@ mod direct;
 mod jobs;
 mod layers;
 mod logged;
+mod sinks;
 mod status;
 mod volumes;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{get, post, put};
 use kit_http::{ApiError, sse};
 use kit_ids::JobId;
 use serde::Serialize;
@@ -43,8 +44,8 @@ pub(crate) fn router(host: Arc<Host>) -> Router {
         .route("/storage/volumes/{id}/snapshot", put(volumes::no_snapshot))
         .route("/storage/volumes/{id}/pull_snapshot", post(volumes::no_snapshot))
         .route("/storage/volumes/{id}/send", get(volumes::no_snapshot))
-        .route("/sinks", get(status::no_sinks))
-        .route("/sinks/{id}", delete(status::no_such_sink));
+        .route("/sinks", get(sinks::list))
+        .route("/sinks/{id}", put(sinks::put).delete(sinks::remove));
     kit_http::finish(routes.with_state(host))
 }
 

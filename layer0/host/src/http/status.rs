@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use host_api::{
     Capacity, DiscoverdConfig, HostPort, HostResources, HostStatus, NetworkConfig, ResourceCheck,
 };
@@ -107,13 +107,4 @@ async fn is_free(port: u16, proto: &str) -> Result<bool, ApiError> {
         "udp" => Ok(tokio::net::UdpSocket::bind(everywhere).await.is_ok()),
         other => Err(ApiError::validation("proto", format!("{other:?} must be tcp or udp"))),
     }
-}
-
-/// This host sends logs nowhere yet.
-pub(super) async fn no_sinks() -> Json<Vec<host_api::Sink>> {
-    Json(Vec::new())
-}
-
-pub(super) async fn no_such_sink(Path(_): Path<String>) -> ApiError {
-    ApiError::object_not_found("sink with that id couldn't be found")
 }

@@ -1,39 +1,19 @@
-//! The reading side: one job's messages out of its app's files, oldest first, then whatever is added,
-//! across rotations. Its calls block on the page cache for at most one batch.
+//! One job's messages out of its app's files.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use kit_ids::{AppId, JobId};
 
-use super::record::{Message, Parsed, parse};
-use super::writer::{file_stem, files_of};
-
-/// Bytes read at one time.
-const BATCH: usize = 256 * 1024;
-
-/// Where reading begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// With the oldest message.
-    History,
-    /// With what is written from now on.
-    Now,
-}
+use super::record::Message;
+use super::tail::{Start, Tail};
+use super::writer::file_stem;
 
 /// Reads one job's messages.
 #[derive(Debug)]
 pub(crate) struct LogReader {
-    dir: PathBuf,
-    stem: String,
     job: String,
-    /// Files still to be read, oldest first.
-    queue: VecDeque<PathBuf>,
-    current: Option<File>,
-    buffer: Vec<u8>,
+    tail: Tail,
 }
 
 impl LogReader {
@@ -43,109 +23,30 @@ impl LogReader {
         job: &JobId,
         start: Start,
     ) -> io::Result<Self> {
-        let stem = file_stem(app);
-        let mut queue: VecDeque<_> = files_of(dir, &stem).into();
-        let mut current = None;
-        if start == Start::Now {
-            if let Some(path) = queue.pop_back() {
-                let mut file = File::open(path)?;
-                file.seek(SeekFrom::End(0))?;
-                current = Some(file);
-            }
-            queue.clear();
-        }
-        let (dir, job) = (dir.to_owned(), job.to_string());
-        Ok(Self { dir, stem, job, queue, current, buffer: Vec::new() })
+        let tail = Tail::open(dir, &file_stem(app), start)?;
+        Ok(Self { job: job.to_string(), tail })
     }
 
     /// The next messages of the job; none once everything there is was read. Ask again when more was
     /// written.
     pub(crate) fn next_batch(&mut self) -> io::Result<Vec<Message>> {
-        loop {
-            if self.current.is_none() && !self.open_next()? {
-                return Ok(Vec::new());
-            }
-            let read = self.fill()?;
-            let messages = self.take_messages();
-            if !messages.is_empty() {
-                return Ok(messages);
-            }
-            if read == 0 && !self.leave_if_rotated()? {
-                return Ok(Vec::new());
-            }
-        }
-    }
-
-    fn fill(&mut self) -> io::Result<usize> {
-        let Some(file) = &mut self.current else { return Ok(0) };
-        let before = self.buffer.len();
-        file.take(BATCH as u64).read_to_end(&mut self.buffer)?;
-        Ok(self.buffer.len() - before)
-    }
-
-    fn take_messages(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
-        let mut at = 0;
-        while at < self.buffer.len() {
-            match parse(&self.buffer[at..]) {
-                Parsed::Frame(length, message) => {
-                    at += length;
-                    messages.extend(message.filter(|message| message.job == self.job));
-                }
-                Parsed::Garbage(length) => at += length,
-                Parsed::Incomplete => break,
+        let job = self.job.as_str();
+        while messages.is_empty() {
+            let mut take = |line: &[u8]| {
+                messages.extend(Message::parse(line).filter(|message| message.job == job));
+            };
+            if !self.tail.read(&mut take)? {
+                break;
             }
         }
-        self.buffer.drain(..at);
-        messages
+        Ok(messages)
     }
-
-    /// At the end of a file: whether there is a next one.
-    fn leave_if_rotated(&mut self) -> io::Result<bool> {
-        let Some(file) = &self.current else { return self.open_next() };
-        if self.queue.is_empty() {
-            let (device, inode) = identity(&file.metadata()?);
-            let newest = self.dir.join(format!("{}.log", self.stem));
-            let newest_is = std::fs::metadata(&newest).map(|about| identity(&about));
-            match newest_is {
-                Ok(newest) if newest != (device, inode) => {}
-                Ok(_) | Err(_) => return Ok(false),
-            }
-            // Between the last read and now the file may have got its last messages.
-            if self.fill()? > 0 {
-                return Ok(true);
-            }
-            self.queue.push_back(newest);
-        }
-        self.current = None;
-        self.buffer.clear();
-        self.open_next()
-    }
-
-    fn open_next(&mut self) -> io::Result<bool> {
-        if self.queue.is_empty() && self.current.is_none() {
-            self.queue = files_of(&self.dir, &self.stem).into();
-        }
-        while let Some(path) = self.queue.pop_front() {
-            match File::open(&path) {
-                Ok(file) => {
-                    self.current = Some(file);
-                    return Ok(true);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(false)
-    }
-}
-
-fn identity(about: &std::fs::Metadata) -> (u64, u64) {
-    (about.dev(), about.ino())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::writer::files_of;
     use super::super::{Logs, Origin};
     use super::*;
     use chrono::{TimeZone as _, Utc};

@@ -1,23 +1,28 @@
 //! The writing side: appends messages to an app's file, rotates it, keeps the whole folder bounded, and
 //! wakes those who follow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use host_api::frame::Stream;
 use kit_ids::AppId;
 use kit_units::Bytes;
 use tokio::sync::watch;
 
-use super::record::{self, Message, Origin};
+use super::record::{self, Origin, Position};
+use super::tail::{Start, Tail};
 
 /// File name of jobs that belong to no app.
 const NO_APP: &str = "no-app";
+/// The end of a file that holds its last message.
+const LAST: u64 = 32 * 1024;
+/// Length of an app's id.
+const APP_ID: usize = 36;
 
 /// All logs of the host.
 #[derive(Debug)]
@@ -26,12 +31,15 @@ pub(crate) struct Logs {
     file_bound: u64,
     total_bound: u64,
     inner: Mutex<Inner>,
+    /// The newest line of all.
+    newest: watch::Sender<Option<Position>>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    seq: u64,
     open: BTreeMap<String, AppLog>,
+    /// Apps with files, by the names of those, and the newest line of each that this daemon wrote.
+    heads: BTreeMap<String, Option<Position>>,
 }
 
 #[derive(Debug)]
@@ -44,8 +52,14 @@ struct AppLog {
 impl Logs {
     pub(crate) fn open(dir: PathBuf, file_bound: Bytes, total_bound: Bytes) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let inner = Mutex::new(Inner { seq: 0, open: BTreeMap::new() });
-        Ok(Self { dir, file_bound: file_bound.0, total_bound: total_bound.0, inner })
+        let heads: BTreeMap<_, _> = apps_in(&dir)?.into_iter().map(|stem| (stem, None)).collect();
+        let mut newest = None;
+        for stem in heads.keys() {
+            newest = newest.max(last_position(&dir, stem)?);
+        }
+        let inner = Mutex::new(Inner { open: BTreeMap::new(), heads });
+        let (file_bound, total_bound) = (file_bound.0, total_bound.0);
+        Ok(Self { dir, file_bound, total_bound, inner, newest: watch::Sender::new(newest) })
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -61,15 +75,34 @@ impl Logs {
         (end, body): (u64, Vec<u8>),
     ) -> io::Result<()> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.seq += 1;
-        let message = Message { job: origin.job.to_string(), stream, seq: inner.seq, end, body };
+        let position = next_position(*self.newest.borrow(), now);
         let name = file_stem(origin.app.as_ref());
-        let framed = record::encode(origin, now, &message);
-        let seq = inner.seq;
+        let framed = record::encode(origin, position, (stream, end, body));
         let log = inner.open.entry(name.clone()).or_insert_with(AppLog::new);
         self.write(&name, log, &framed, now)?;
-        log.written.send_replace(seq);
+        log.written.send_replace(position.seq);
+        if origin.app.is_some() {
+            inner.heads.insert(name, Some(position));
+        }
+        self.newest.send_replace(Some(position));
         Ok(())
+    }
+
+    /// The newest line of all, of this daemon or an earlier one.
+    pub(crate) fn newest(&self) -> Option<Position> {
+        *self.newest.borrow()
+    }
+
+    /// Changes whenever a line was written.
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Position>> {
+        self.newest.subscribe()
+    }
+
+    /// The newest line of all, and of each app that has files; all of them are in the files.
+    pub(super) fn heads(&self) -> (Option<Position>, Vec<(String, Option<Position>)>) {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let heads = inner.heads.iter().map(|(stem, head)| (stem.clone(), *head)).collect();
+        (*self.newest.borrow(), heads)
     }
 
     /// Changes whenever a line of the app was written.
@@ -159,6 +192,33 @@ pub(super) fn files_of(dir: &Path, name: &str) -> Vec<PathBuf> {
 
 pub(super) fn file_stem(app: Option<&AppId>) -> String {
     app.map_or_else(|| NO_APP.to_owned(), ToString::to_string)
+}
+
+/// Numbers go on, times never go back: both stand in what receivers remember.
+fn next_position(newest: Option<Position>, now: DateTime<Utc>) -> Position {
+    let now = now.trunc_subsecs(6);
+    newest.map_or(Position { time: now, seq: 1 }, |newest| Position {
+        time: now.max(newest.time),
+        seq: newest.seq + 1,
+    })
+}
+
+/// The apps that have files in the folder, as their files are named.
+fn apps_in(dir: &Path) -> io::Result<BTreeSet<String>> {
+    let names = fs::read_dir(dir)?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let app = |name: String| {
+        let stem = name.strip_suffix(".log")?.get(..APP_ID)?;
+        stem.parse::<AppId>().ok().map(|app| app.to_string())
+    };
+    Ok(names.filter_map(app).collect())
+}
+
+/// The last whole message of an app.
+fn last_position(dir: &Path, stem: &str) -> io::Result<Option<Position>> {
+    let mut tail = Tail::open(dir, stem, Start::Recent(LAST))?;
+    let mut last = None;
+    while tail.read(&mut |line| last = last.max(Position::parse(line)))? {}
+    Ok(last)
 }
 
 /// A power cut can leave half a message at the end; the next one begins on a line of its own.

@@ -111,10 +111,11 @@ impl Followed<'_> {
                     stream.name()
                 ));
             }
+            // The job's own init log says so already.
             SupervisorFrame::Notice(Notice::OutOfMemory { used, limit, .. }) => {
-                self.note("FATAL: a container process was killed due to lack of available memory component=flynn-host");
                 let mib = |bytes: u64| bytes >> 20;
-                self.note(&format!("OOM: used {} MB of {} MB", mib(used), mib(limit)));
+                let text = format!("OOM: used {} MB of {} MB", mib(used), mib(limit));
+                tracing::warn!(job = %self.job, "{text}");
             }
             SupervisorFrame::Notice(Notice::Reply { error: Some(error), .. }) => {
                 tracing::warn!(job = %self.job, %error, "supervisor refused an order");

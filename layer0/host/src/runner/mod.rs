@@ -62,6 +62,8 @@ async fn live(host: &Arc<Host>, job: &JobId, begin: Begin) -> Result<(), StoreEr
         Begin::CleanUp => Outcome { event: None, silent: false },
     };
     if let Some(event) = outcome.event {
+        // Who hears of the end may ask for the log at once.
+        host.sinks.flushed().await;
         if let host_job::Event::Failed { reason } = &event {
             tracing::warn!(%job, %reason, "job failed");
         }

@@ -38,7 +38,7 @@ impl Pump {
 
     /// A line of the host's own in the job's init log; it has no place in the stream.
     pub(super) fn note(&self, host: &Host, text: &str) {
-        write(host, &self.origin, Stream::Init, 0, text.as_bytes().to_vec());
+        write(host, &self.origin, Stream::Init, 0, text.replace('\n', " ").into_bytes());
     }
 
     /// The streams have ended.
