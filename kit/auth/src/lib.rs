@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod header;
+mod holder;
 mod keys;
 mod token;
 
 pub use header::Credentials;
+pub use holder::Holder;
 pub use keys::Keys;
 pub use token::{BuildScope, TokenError};

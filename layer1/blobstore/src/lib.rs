@@ -5,6 +5,7 @@
 //! a crash leaves at most contents without a name, which [`sweep`] removes.
 #![forbid(unsafe_code)]
 
+mod access;
 mod catalogue;
 mod contents;
 mod environment;

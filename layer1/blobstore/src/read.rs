@@ -42,7 +42,7 @@ pub(crate) async fn file(
     name: &str,
 ) -> Result<Response, Failure> {
     let file = catalogue::find(&store.pool, name).await?.ok_or(Failure::NotFound)?;
-    let tag = format!("\"{}\"", STANDARD.encode(&file.sha512));
+    let tag = tag(&file);
     if is_unchanged(headers, &tag, &file) {
         return Ok(with(StatusCode::NOT_MODIFIED, &[(ETAG, tag)], Body::empty()));
     }
@@ -56,6 +56,11 @@ pub(crate) async fn file(
         (LAST_MODIFIED, httpdate::fmt_http_date(SystemTime::from(file.updated_at))),
     ];
     Ok(answer(store, method == Method::HEAD, &file, part, &common))
+}
+
+/// The tag of a file's contents.
+pub(crate) fn tag(file: &File) -> String {
+    format!("\"{}\"", STANDARD.encode(&file.sha512))
 }
 
 fn answer(

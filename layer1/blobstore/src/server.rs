@@ -9,10 +9,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use kit_auth::{Credentials, Keys};
+use kit_auth::Keys;
 use kit_backoff::Backoff;
 use kit_clock::Clock;
 use kit_http::{Query, Status, serve, status_router};
@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 
 use crate::contents::{Backend, Contents, ContentsError};
 use crate::name::{self, Target};
-use crate::{read, sweep, write};
+use crate::{access, read, sweep, write};
 
 const MIGRATIONS: Migrations = &[("V1__files", include_str!("../migrations/V1__files.sql"))];
 
@@ -126,21 +126,8 @@ impl Store {
         }
     }
 
-    /// Whether a request may change `name`: with a key, or with the token of a build for the files
-    /// of its own artifact.
-    fn may_write(&self, headers: &HeaderMap, name: &str) -> bool {
-        if self.keys.is_empty() {
-            return true;
-        }
-        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        match header.and_then(Credentials::parse) {
-            Some(Credentials::Bearer(token)) => self
-                .keys
-                .verify(&token, self.clock.wall())
-                .is_ok_and(|scope| name.contains(scope.artifact.as_str())),
-            Some(credentials) => self.keys.accept(&credentials),
-            None => false,
-        }
+    fn allows(&self, method: &Method, headers: &HeaderMap, name: &str) -> bool {
+        access::is_allowed(&self.keys, self.clock.wall(), method, headers, name)
     }
 }
 
@@ -168,11 +155,13 @@ async fn handle(
             _ => return StatusCode::NOT_FOUND.into_response(),
         },
         Target::File(name) => match parts.method {
+            Method::GET | Method::HEAD | Method::PUT | Method::DELETE
+                if !store.allows(&parts.method, &parts.headers, &name) =>
+            {
+                Err(Failure::Unauthorized)
+            }
             Method::GET | Method::HEAD => {
                 read::file(&store, &parts.method, &parts.headers, &name).await
-            }
-            Method::PUT | Method::DELETE if !store.may_write(&parts.headers, &name) => {
-                Err(Failure::Unauthorized)
             }
             Method::PUT => write::put(&store, &parts.headers, &name, body).await,
             Method::DELETE => write::delete(&store, &name).await,
@@ -221,6 +210,10 @@ pub(crate) enum Failure {
     NotFound,
     BadRequest,
     Conflict,
+    /// The file is not what the client saw.
+    Changed,
+    /// The contents do not have the digest in their name.
+    Digest,
     TooLarge,
     Unauthorized,
     Unavailable,
@@ -233,8 +226,12 @@ impl IntoResponse for Failure {
             Self::NotFound => text(StatusCode::NOT_FOUND, "NotFound\n"),
             Self::BadRequest => text(StatusCode::BAD_REQUEST, "Bad Request\n"),
             Self::Conflict => text(StatusCode::CONFLICT, "Internal Server Error\n"),
+            Self::Changed => text(StatusCode::PRECONDITION_FAILED, "Precondition Failed\n"),
+            Self::Digest => {
+                text(StatusCode::BAD_REQUEST, "the contents do not have the digest in their name\n")
+            }
             Self::TooLarge => text(StatusCode::PAYLOAD_TOO_LARGE, "the file is too large\n"),
-            Self::Unauthorized => text(StatusCode::UNAUTHORIZED, "a key is needed to write\n"),
+            Self::Unauthorized => text(StatusCode::UNAUTHORIZED, "a key is needed for this\n"),
             Self::Unavailable => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "the database is not available\n")
             }

@@ -1,13 +1,16 @@
-//! PUT and DELETE: whole files, appended files, copies.
+//! PUT and DELETE: whole files, appended files, copies; with `If-Match` or `If-None-Match: *` only in
+//! place of the file the client saw.
 
 use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use sha2::{Digest as _, Sha512};
+use kit_pg::PgError;
+use sha2::{Digest as _, Sha512, Sha512_256};
 
+use crate::access;
 use crate::catalogue::{self, Before, File, NewFile};
 use crate::contents::{CHUNK, ContentsError, Writer};
 use crate::server::{Failure, Store};
@@ -30,6 +33,7 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<Response, Failure> {
     let filling = filling(store, headers, name).await?;
+    let seen = seen(store, headers, name).await?;
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let content_type = match &filling {
         Filling::Replace => given.to_owned(),
@@ -41,11 +45,17 @@ pub(crate) async fn put(
         upload.abandon(store).await;
         return Err(failure);
     }
-    let before = match &filling {
-        Filling::Replace => Before::Anything,
-        Filling::Append(file) => Before::File(file.id),
-        Filling::Copy(_) => Before::Nothing,
+    if access::digest(name).is_some_and(|digest| digest != upload.content_digest()) {
+        upload.abandon(store).await;
+        return Err(Failure::Digest);
+    }
+    let before = match (&seen, &filling) {
+        (Some(seen), _) => *seen,
+        (None, Filling::Replace) => Before::Anything,
+        (None, Filling::Append(file)) => Before::File(file.id),
+        (None, Filling::Copy(_)) => Before::Nothing,
     };
+    let refused = if seen.is_some() { Failure::Changed } else { Failure::Conflict };
     let sha512 = upload.hash.clone().finalize();
     let new = NewFile {
         id: upload.writer.id,
@@ -55,14 +65,45 @@ pub(crate) async fn put(
         size: upload.size,
         sha512: &sha512,
     };
-    match catalogue::swap(&store.pool, &new, before).await {
+    match swap(store, &new, before).await {
         Ok(true) => Ok(StatusCode::OK.into_response()),
         Ok(false) => {
             upload.abandon(store).await;
-            Err(Failure::Conflict)
+            Err(refused)
         }
         // The swap may have been done; the sweep finds out what belongs to nobody.
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Points the name to the new file. Two that make the same name at the same time meet in the index: whom
+/// the old file does not matter to comes after the other.
+async fn swap(store: &Store, new: &NewFile<'_>, before: Before) -> Result<bool, PgError> {
+    match (catalogue::swap(&store.pool, new, before).await, before) {
+        (Err(PgError::Unique { .. }), Before::Anything) => {
+            catalogue::swap(&store.pool, new, before).await
+        }
+        (Err(PgError::Unique { .. }), Before::Nothing | Before::File(_)) => Ok(false),
+        (outcome, _) => outcome,
+    }
+}
+
+/// What the client says it saw under this name, if it says so.
+async fn seen(store: &Store, headers: &HeaderMap, name: &str) -> Result<Option<Before>, Failure> {
+    let text = |key| headers.get(key).map(|value: &axum::http::HeaderValue| value.to_str());
+    match (text(IF_MATCH), text(IF_NONE_MATCH)) {
+        (None, None) => Ok(None),
+        (None, Some(Ok("*"))) => match catalogue::find(&store.pool, name).await? {
+            None => Ok(Some(Before::Nothing)),
+            Some(_) => Err(Failure::Changed),
+        },
+        (Some(Ok(tags)), None) => {
+            let file = catalogue::find(&store.pool, name).await?.ok_or(Failure::Changed)?;
+            let tag = crate::read::tag(&file);
+            let is_it = tags.split(',').any(|one| one.trim() == "*" || one.trim() == tag);
+            if is_it { Ok(Some(Before::File(file.id))) } else { Err(Failure::Changed) }
+        }
+        (_, Some(_)) | (Some(Err(_)), None) => Err(Failure::BadRequest),
     }
 }
 
@@ -117,6 +158,8 @@ async fn fill(
 struct Upload {
     writer: Writer,
     hash: Sha512,
+    /// The digest of names, which starts from other values.
+    name_hash: Sha512_256,
     size: u64,
     max_size: u64,
     waiting: BytesMut,
@@ -124,7 +167,8 @@ struct Upload {
 
 impl Upload {
     fn new(writer: Writer, max_size: u64) -> Self {
-        Self { writer, hash: Sha512::new(), size: 0, max_size, waiting: BytesMut::new() }
+        let (hash, name_hash) = (Sha512::new(), Sha512_256::new());
+        Self { writer, hash, name_hash, size: 0, max_size, waiting: BytesMut::new() }
     }
 
     async fn write(&mut self, bytes: Bytes) -> Result<(), Failure> {
@@ -133,6 +177,7 @@ impl Upload {
             return Err(Failure::TooLarge);
         }
         self.hash.update(&bytes);
+        self.name_hash.update(&bytes);
         self.waiting.extend_from_slice(&bytes);
         while self.waiting.len() >= CHUNK {
             let chunk = self.waiting.split_to(CHUNK);
@@ -147,6 +192,10 @@ impl Upload {
             self.writer.write(&rest).await?;
         }
         Ok(self.writer.finish().await?)
+    }
+
+    fn content_digest(&self) -> String {
+        format!("{:x}", self.name_hash.clone().finalize())
     }
 
     /// Removes what was written. Failing that, the sweep does.
