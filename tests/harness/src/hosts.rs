@@ -198,8 +198,8 @@ impl Host {
         pids.len()
     }
 
-    /// SIGKILL to every process below the host's first one, in jobs too, whose program has this file
-    /// name and which was given `word` as an argument. Says how many there were.
+    /// SIGKILL to every process in the host's jobs whose program has this file name and which was given
+    /// `word` as an argument. Says how many there were.
     pub fn kill_in_jobs(&self, program: &str, word: &str) -> usize {
         let wanted = |pid: &i32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -207,8 +207,7 @@ impl Host {
             let named = words.next().is_some_and(|path| path.rsplit('/').next() == Some(program));
             named && words.any(|given| given == word)
         };
-        let below = self.descendants();
-        let pids: Vec<_> = below.into_iter().filter(wanted).collect();
+        let pids: Vec<_> = self.job_pids().into_iter().filter(wanted).collect();
         for pid in &pids {
             // SAFETY: kill takes numbers only; the process is one of this sandbox.
             unsafe { libc::kill(*pid, libc::SIGKILL) };
@@ -216,20 +215,18 @@ impl Host {
         pids.len()
     }
 
-    /// Everything that descends from the host's first process, whatever namespace it is in.
-    fn descendants(&self) -> Vec<i32> {
-        let mut found = vec![i32::try_from(self.init_pid).unwrap_or(i32::MAX)];
-        let mut next = 0;
-        while let Some(pid) = found.get(next).copied() {
-            let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
-            for task in tasks.flatten() {
-                let children = std::fs::read_to_string(task.path().join("children"));
-                let children = children.unwrap_or_default();
-                found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
-            }
-            next += 1;
-        }
-        found
+    /// Everything in the cgroups of the host's jobs, whatever namespace it is in.
+    fn job_pids(&self) -> Vec<i32> {
+        let prefix = std::env::var(sandbox::PREFIX_ENV).unwrap_or_default();
+        let group = format!("/{prefix}-{}/", self.id);
+        let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let numbers =
+            entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let in_group = |pid: &i32| {
+            let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
+            groups.is_ok_and(|groups| groups.contains(&group))
+        };
+        numbers.filter(in_group).collect()
     }
 
     /// Every process of the host but its first one ends at once; its disk and its mounts stay. Returns

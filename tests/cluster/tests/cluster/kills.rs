@@ -17,14 +17,21 @@ const VICTIMS: [(&str, &str, bool); 8] = [
     ("flynn-core", "router", true),
 ];
 
-/// Services that answer their status page when they are well.
-const SERVICES: [&str; 4] = ["controller-scheduler", "logaggregator", "blobstore", "router-api"];
+/// Services, and the port of their status page where it is not the registered one.
+const SERVICES: [(&str, Option<u16>); 4] = [
+    ("controller-scheduler", None),
+    ("logaggregator", Some(80)),
+    ("blobstore", None),
+    ("router-api", None),
+];
 
 async fn is_whole(platform: &Platform, registry: &Client) -> anyhow::Result<()> {
-    for service in SERVICES {
+    for (service, port) in SERVICES {
         let instances = registry.instances(service).await?;
         let instance = instances.first().with_context(|| format!("no instance of {service}"))?;
-        platform.fetch(&format!("http://{}/.well-known/status", instance.addr))?;
+        let host = instance.host().with_context(|| instance.addr.clone())?;
+        let port = port.or(instance.port()).with_context(|| instance.addr.clone())?;
+        platform.fetch(&format!("http://{host}:{port}/.well-known/status"))?;
     }
     ensure!(platform.flynn(&["apps"])?.contains("hello"), "the app is not listed");
     let listed = platform.flynn(&["-a", "hello", "ps"])?;
