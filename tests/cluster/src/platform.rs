@@ -101,6 +101,13 @@ impl Platform {
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 
+    /// The key of the cluster.
+    pub fn key(&self) -> anyhow::Result<String> {
+        let line = self.said.lines().find(|line| line.starts_with("flynn cluster add"));
+        let key = line.and_then(|line| line.split(' ').next_back());
+        key.map(str::to_owned).with_context(|| format!("no key in {}", self.said))
+    }
+
     /// A home directory for commands of a person on the host.
     pub fn home(&self) -> &Path {
         &self.home

@@ -1,7 +1,9 @@
 //! The cluster suite: one binary, one module per room. Needs a sandbox; see README.md.
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
+mod bad_input;
 mod confinement;
 mod kills;
 mod one_job;
 mod platform;
+mod talking;
