@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod confinement;
+mod fences;
 mod kills;
 mod one_job;
 mod platform;
