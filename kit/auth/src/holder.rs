@@ -44,7 +44,8 @@ mod tests {
             expires: at(100),
         };
         let token = keys.mint(&scope).unwrap();
-        let basic = |password: &str| Credentials::Basic { user: String::new(), password: password.into() };
+        let basic =
+            |password: &str| Credentials::Basic { user: String::new(), password: password.into() };
         let build = Some(Holder::Build(scope));
         assert_eq!(keys.holder(&basic("key"), at(0)), Some(Holder::Key));
         assert_eq!(keys.holder(&basic(&token), at(0)), build);

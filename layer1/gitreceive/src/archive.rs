@@ -38,7 +38,12 @@ impl<W: Write> Archive<W> {
     }
 
     /// Adds what is in `dir` below the name `prefix` (empty for the root), sorted by bytes.
-    pub(crate) fn add_tree(&mut self, dir: &Path, prefix: &[u8], style: Style<'_>) -> io::Result<()> {
+    pub(crate) fn add_tree(
+        &mut self,
+        dir: &Path,
+        prefix: &[u8],
+        style: Style<'_>,
+    ) -> io::Result<()> {
         let mut entries: Vec<_> = fs::read_dir(dir)?.collect::<Result<_, _>>()?;
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
@@ -63,7 +68,14 @@ impl<W: Write> Archive<W> {
         let kind = metadata.file_type();
         if kind.is_dir() {
             name.push(b'/');
-            self.head(&name, b"", EntryType::Directory, 0, mode(metadata, style), time(metadata, style))?;
+            self.head(
+                &name,
+                b"",
+                EntryType::Directory,
+                0,
+                mode(metadata, style),
+                time(metadata, style),
+            )?;
             self.add_tree(path, &name, style)
         } else if kind.is_symlink() {
             let target = fs::read_link(path)?;
@@ -144,7 +156,10 @@ impl<W: Write> Archive<W> {
     fn contents(&mut self, from: impl Read, length: u64) -> io::Result<()> {
         let copied = io::copy(&mut from.take(length), &mut self.out)?;
         if copied != length {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file shrank while it was read"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "a file shrank while it was read",
+            ));
         }
         let rest = (BLOCK - length % BLOCK) % BLOCK;
         io::copy(&mut io::repeat(0).take(rest), &mut self.out).map(drop)
@@ -202,8 +217,15 @@ mod tests {
     fn odd_names_and_links_come_out_as_they_went_in() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let long = "l".repeat(200);
-        let names: [&[u8]; 7] =
-            [b"a b", b"-x", b"new\nline", "gr\u{fc}n".as_bytes(), b"\xff\xfe", b"e", long.as_bytes()];
+        let names: [&[u8]; 7] = [
+            b"a b",
+            b"-x",
+            b"new\nline",
+            "gr\u{fc}n".as_bytes(),
+            b"\xff\xfe",
+            b"e",
+            long.as_bytes(),
+        ];
         let deep = from.path().join(&long[..120]).join("d").join(&long[..90]);
         fs::create_dir_all(&deep).unwrap();
         for name in names {

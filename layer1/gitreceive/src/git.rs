@@ -79,16 +79,18 @@ impl Git {
         let format = "--format=%(objectname) %(refname)";
         let listed = self.output(&["for-each-ref", format]).await?;
         let listed = String::from_utf8_lossy(&listed).into_owned();
-        let pair = |line: &str| line.split_once(' ').map(|(id, name)| (name.to_owned(), id.to_owned()));
+        let pair =
+            |line: &str| line.split_once(' ').map(|(id, name)| (name.to_owned(), id.to_owned()));
         Ok(listed.lines().filter_map(pair).collect())
     }
 
     /// Copies refs with all they need from another working copy on this disk; what they were counts for
     /// nothing.
     pub(crate) async fn take_refs(&self, from: &Path, names: &[String]) -> Result<(), GitError> {
-        let mut args: Vec<_> = ["fetch", "--quiet", "--no-tags", "--update-head-ok", "--force", "--"]
-            .map(str::to_owned)
-            .into();
+        let mut args: Vec<_> =
+            ["fetch", "--quiet", "--no-tags", "--update-head-ok", "--force", "--"]
+                .map(str::to_owned)
+                .into();
         args.push(from.to_string_lossy().into_owned());
         args.extend(names.iter().map(|name| format!("+{name}:{name}")));
         let mut command = self.command(&args);

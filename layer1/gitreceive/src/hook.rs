@@ -134,7 +134,8 @@ async fn check_out(git: &Git, revision: &str) -> Result<u64, Rejected> {
     quarantined(git, &["read-tree", "-u", "--reset", revision]).await?;
     if git.directory.join(".gitmodules").is_file() {
         quarantined(git, &["submodule", "--quiet", "sync", "--recursive"]).await?;
-        let update = ["submodule", "--quiet", "update", "--force", "--init", "--checkout", "--recursive"];
+        let update =
+            ["submodule", "--quiet", "update", "--force", "--init", "--checkout", "--recursive"];
         quarantined(git, &update).await?;
     }
     let time = quarantined(git, &["show", "-s", "--format=%ct", revision]).await?;

@@ -56,7 +56,8 @@ pub(crate) fn start(controller: Client, settings: &Settings, pushes: Pushes, tas
             match controller.active_jobs().await {
                 Ok(jobs) => {
                     let seen = orphans(&jobs, &own, &|push| pushes.contains(push));
-                    for job in jobs.iter().filter(|job| is_in(job, &seen) && is_in(job, &suspects)) {
+                    for job in jobs.iter().filter(|job| is_in(job, &seen) && is_in(job, &suspects))
+                    {
                         end(&controller, job).await;
                     }
                     suspects = seen;
@@ -102,7 +103,10 @@ mod tests {
             id: Some(format!("host-{uuid}").parse().unwrap()),
             uuid: Some(uuid.parse().unwrap()),
             process_type: kind.to_owned(),
-            meta: meta.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            meta: meta
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
             ..Job::default()
         }
     }

@@ -165,7 +165,8 @@ mod tests {
                 drop(feeder);
             }
             let outcome = work.await.unwrap().map_err(|error| error.kind());
-            let want = if is_whole { Ok(b"one two".to_vec()) } else { Err(io::ErrorKind::UnexpectedEof) };
+            let want =
+                if is_whole { Ok(b"one two".to_vec()) } else { Err(io::ErrorKind::UnexpectedEof) };
             assert_eq!(outcome, want);
         }
     }

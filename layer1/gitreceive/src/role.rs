@@ -76,14 +76,17 @@ async fn by_hand(
     receiver::receive(settings, order, source, terminal).await.map_err(hook::Rejected::from)
 }
 
-const USAGE: &str = "usage: flynn-receiver <app> <rev> [-e|--env VAR=VAL]... [-m|--meta KEY=VAL]...";
+const USAGE: &str =
+    "usage: flynn-receiver <app> <rev> [-e|--env VAR=VAL]... [-m|--meta KEY=VAL]...";
 
 fn order(args: Vec<String>) -> Result<Order, String> {
     let (mut env, mut meta, mut words) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let (flag, given) = match arg.split_once('=') {
-            Some((flag, value)) if flag.starts_with("--") => (flag.to_owned(), Some(value.to_owned())),
+            Some((flag, value)) if flag.starts_with("--") => {
+                (flag.to_owned(), Some(value.to_owned()))
+            }
             _ => (arg, None),
         };
         let into = match flag.as_str() {

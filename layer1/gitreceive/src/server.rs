@@ -79,7 +79,8 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     let router = Router::new().fallback(answer).with_state(server);
     // Nothing it depends on being away makes this server useless for long, so it is well while it runs.
     let router = status_router(&version, async || Status::healthy()).merge(router);
-    kit_http::serve(&node, listener, router).map_err(StartError::Listen)
+    let running = kit_http::serve(&node, listener, router).map_err(StartError::Listen)?;
+    Ok(Running { addrs: running.addrs, tasks: node })
 }
 
 #[derive(Clone, Debug)]
@@ -109,8 +110,7 @@ impl Server {
             return Err(Refusal::Unauthorized);
         }
         let query = parts.uri.query().unwrap_or_default();
-        let ask =
-            Ask::parse(&parts.method, parts.uri.path(), query).ok_or(Refusal::Forbidden)?;
+        let ask = Ask::parse(&parts.method, parts.uri.path(), query).ok_or(Refusal::Forbidden)?;
         let app = self.app(&ask.app).await?;
         match ask.wish {
             Wish::Advertisement(service) => self.advertise(&app, service).await,

@@ -59,7 +59,9 @@ pub(crate) async fn run(
     };
     match (&ending, group) {
         (Ok(Ending::Success | Ending::Failure), _) | (_, None) => {}
-        (Ok(Ending::Cancelled(_)) | Err(_), Some(group)) => end(group, &mut child, limits.grace).await,
+        (Ok(Ending::Cancelled(_)) | Err(_), Some(group)) => {
+            end(group, &mut child, limits.grace).await
+        }
     }
     ending
 }
@@ -76,9 +78,8 @@ async fn converse(
     let stdout = child.stdout.take().ok_or_else(missing)?;
     let stderr = child.stderr.take().ok_or_else(missing)?;
     let mut feeding = std::pin::pin!(feed(body, stdin, silence));
-    let mut answering = std::pin::pin!(async {
-        tokio::join!(drain(stdout, output), log(stderr)).0
-    });
+    let mut answering =
+        std::pin::pin!(async { tokio::join!(drain(stdout, output), log(stderr)).0 });
     let mut is_fed = false;
     loop {
         tokio::select! {
@@ -143,7 +144,10 @@ impl Input {
         while !rest.is_empty() {
             // Small steps, so that a piece that grows a thousandfold is noticed in time.
             let (step, after) = rest.split_at(rest.len().min(4096));
-            unzip.write_all(step).and_then(|()| unzip.flush()).map_err(|_| "the request is not gzip")?;
+            unzip
+                .write_all(step)
+                .and_then(|()| unzip.flush())
+                .map_err(|_| "the request is not gzip")?;
             if unzip.get_ref().len() as u64 > self.left {
                 return Err("the push is too large");
             }
@@ -153,7 +157,11 @@ impl Input {
     }
 }
 
-async fn feed(mut body: Input, mut stdin: ChildStdin, silence: Duration) -> Result<(), &'static str> {
+async fn feed(
+    mut body: Input,
+    mut stdin: ChildStdin,
+    silence: Duration,
+) -> Result<(), &'static str> {
     loop {
         let next = timeout(silence, body.next()).await.map_err(|_| "the client fell silent")??;
         let Some(bytes) = next else { return Ok(()) };
@@ -176,14 +184,14 @@ async fn drain(mut stdout: ChildStdout, output: &Output) -> io::Result<()> {
     }
 }
 
-/// git speaks to the client through its own protocol; what it writes here is for the operator.
+/// git speaks to the client through its own protocol; what it writes here is for whoever looks for a fault.
 async fn log(stderr: ChildStderr) {
     let mut lines = BufReader::new(stderr.take(1 << 20)).lines();
     let mut count = 0;
     while let Ok(Some(line)) = lines.next_line().await {
         count += 1;
         if count <= MAX_LINES {
-            tracing::info!(line, "git says");
+            tracing::debug!(line, "git says");
         }
     }
 }

@@ -86,7 +86,8 @@ mod tests {
     use futures_util::TryStreamExt as _;
 
     async fn sent(source: Source, env: &[(&str, &str)]) -> io::Result<Vec<(String, Vec<u8>)>> {
-        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let env =
+            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let (writer, pieces) = crate::pipe::writer();
         let sending = tokio::task::spawn_blocking(move || source.send(&env, writer));
         let all: Vec<_> = pieces.try_collect().await?;
@@ -112,7 +113,8 @@ mod tests {
         }
         let source = Source::Tree { directory: dir.path().to_owned(), time: 1 };
         let env = [("FOO", "bar"), ("../x", "no"), ("", "no")];
-        let names: Vec<_> = sent(source, &env).await.unwrap().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<_> =
+            sent(source, &env).await.unwrap().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["Procfile", "a/", "a/b", &format!("{ENV_DIR}FOO")]);
     }
 
@@ -125,7 +127,11 @@ mod tests {
         let bytes = archive.finish().unwrap();
         let whole = Source::Archive(Box::new(io::Cursor::new(bytes.clone())));
         let got = sent(whole, &[("K", "V")]).await.unwrap();
-        let want = [(long, b"long".to_vec()), ("x".into(), vec![1; 700]), (format!("{ENV_DIR}K"), b"V".to_vec())];
+        let want = [
+            (long, b"long".to_vec()),
+            ("x".into(), vec![1; 700]),
+            (format!("{ENV_DIR}K"), b"V".to_vec()),
+        ];
         assert_eq!(got, want);
         let cut = Source::Archive(Box::new(io::Cursor::new(bytes[..1700].to_vec())));
         assert!(sent(cut, &[]).await.is_err());

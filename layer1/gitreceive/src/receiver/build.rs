@@ -105,7 +105,9 @@ pub(super) async fn run(
         }
         Err(error) => Err(error),
     };
-    if let Err(error) = &outcome && may_still_run(error) {
+    if let Err(error) = &outcome
+        && may_still_run(error)
+    {
         drop(timeout(STOPPING, stop(work, slug)).await);
     }
     outcome
@@ -113,7 +115,9 @@ pub(super) async fn run(
 
 fn may_still_run(error: &BuildError) -> bool {
     match error {
-        BuildError::Exit(_) | BuildError::Image(_) | BuildError::NoKey | BuildError::NoRelease => false,
+        BuildError::Exit(_) | BuildError::Image(_) | BuildError::NoKey | BuildError::NoRelease => {
+            false
+        }
         BuildError::Start(_)
         | BuildError::Connection(_)
         | BuildError::Lost
@@ -267,7 +271,9 @@ async fn stop(work: &Work<'_>, slug: &ArtifactId) {
     loop {
         match work.controller.jobs(app).await {
             Ok(jobs) => {
-                let ours = jobs.iter().find(|job| job.meta.get(META_SLUG).map(String::as_str) == Some(slug.as_str()));
+                let ours = jobs
+                    .iter()
+                    .find(|job| job.meta.get(META_SLUG).map(String::as_str) == Some(slug.as_str()));
                 match ours {
                     Some(job) if job.state.is_some_and(|state| !state.is_active()) => return,
                     Some(job) => {

@@ -89,7 +89,8 @@ async fn first_job(work: &Work<'_>, release: &ReleaseId) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
         let event = timeout_at(deadline, events.next()).await;
-        let event = event.map_err(|_| format!("timed out after {seconds} s waiting for the initial web job"))?;
+        let event = event
+            .map_err(|_| format!("timed out after {seconds} s waiting for the initial web job"))?;
         let event = event.map_err(|error| chain(&error))?;
         let job: Job = event.data_as().unwrap_or_default();
         if job.release.as_ref() != Some(release) {

@@ -40,7 +40,9 @@ fn processes(
     let types = slug.meta.get(META_TYPES).map_or("", String::as_str);
     let types = types.split(',').map(str::trim).filter(|name| !name.is_empty());
     let mut processes: BTreeMap<_, _> = types
-        .map(|name| (name.to_owned(), process(app, name, old.get(name).cloned().unwrap_or_default())))
+        .map(|name| {
+            (name.to_owned(), process(app, name, old.get(name).cloned().unwrap_or_default()))
+        })
         .collect();
     if let Some(limits) = old.get(BUILD_TYPE) {
         processes.entry(BUILD_TYPE.to_owned()).or_insert_with(|| limits.clone());
@@ -55,11 +57,8 @@ fn process(app: &str, name: &str, mut process: ProcessType) -> ProcessType {
         let service = format!("{app}-{name}");
         let check = HealthCheck { kind: "tcp".to_owned(), ..HealthCheck::default() };
         let registered = Service { name: service.clone(), create: true, check: Some(check) };
-        process.ports = vec![Port {
-            port: WEB_PORT,
-            proto: "tcp".to_owned(),
-            service: Some(registered),
-        }];
+        process.ports =
+            vec![Port { port: WEB_PORT, proto: "tcp".to_owned(), service: Some(registered) }];
         process.service = service;
     }
     process
@@ -77,7 +76,11 @@ mod tests {
     #[test]
     fn types_of_the_slug_keep_their_settings_and_web_types_are_served() {
         let port = Port { port: 9090, proto: "tcp".to_owned(), service: None };
-        let web = ProcessType { service: "mine".into(), ports: vec![port.clone()], ..ProcessType::default() };
+        let web = ProcessType {
+            service: "mine".into(),
+            ports: vec![port.clone()],
+            ..ProcessType::default()
+        };
         let limits = ProcessType { omni: true, ..ProcessType::default() };
         let old = [("web", web), ("gone", ProcessType::default()), (BUILD_TYPE, limits.clone())];
         let old = old.map(|(name, process)| (name.to_owned(), process)).into();

@@ -55,7 +55,10 @@ impl Stack {
     }
 
     /// The two images, by what errors call them.
-    pub(super) fn images(self, settings: &Settings) -> [(&'static str, Result<ArtifactId, String>); 2] {
+    pub(super) fn images(
+        self,
+        settings: &Settings,
+    ) -> [(&'static str, Result<ArtifactId, String>); 2] {
         [("slugbuilder", self.builder(settings)), ("slugrunner", self.runner(settings))]
     }
 
