@@ -3,7 +3,9 @@
 
 mod confined;
 mod network;
+mod page;
 mod process;
+mod sha1;
 
 use std::process::ExitCode;
 
@@ -13,7 +15,9 @@ fn main() -> ExitCode {
     let rest: Vec<String> = args.collect();
     match name.as_str() {
         "hello" => network::hello(),
+        "page" => page::run(),
         "ping" => network::http(|_| "OK".to_owned()),
+        "page" => network::http(|_| "x".repeat(1024)),
         "slow" => network::slow(),
         "echoer" => network::echo(),
         "dial" => network::dial(&rest),
@@ -24,6 +28,11 @@ fn main() -> ExitCode {
         "oom" => process::take_memory(),
         "limits" => process::limits(),
         "lines" => process::lines(&rest),
+<<<<<<< /work/main/tests/apps/src/main.rs
+        "paced" => process::paced(&rest),
+=======
+        "stamp" => process::stamp(),
+>>>>>>> /tmp/m
         "cat" => process::cat(),
         "write" => process::write(&rest),
         "read" => process::read(&rest),

@@ -11,10 +11,16 @@ extern "C" fn note(signal: libc::c_int) {
     LAST_SIGNAL.store(signal, Ordering::SeqCst);
 }
 
-fn catch(signal: libc::c_int) {
+/// Notes the signal instead of ending.
+pub(crate) fn catch(signal: libc::c_int) {
     let handler = note as extern "C" fn(libc::c_int);
     // SAFETY: the handler only stores to an atomic.
     unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+}
+
+/// Whether a signal that was to be noted has come.
+pub(crate) fn was_told_to_end() -> bool {
+    LAST_SIGNAL.load(Ordering::SeqCst) != 0
 }
 
 /// A line every second.
@@ -86,6 +92,22 @@ pub(crate) fn lines(args: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// `paced N RATE`: prints lines 1 to N, so many in a second.
+pub(crate) fn paced(args: &[String]) -> ExitCode {
+    let numbers: Vec<u32> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
+    let [count, rate] = numbers[..] else { return ExitCode::from(64) };
+    let started = std::time::Instant::now();
+    let mut out = std::io::stdout().lock();
+    for number in 1..=count {
+        let due = Duration::from_secs(1) * number / rate.max(1);
+        std::thread::sleep(due.saturating_sub(started.elapsed()));
+        if writeln!(out, "line {number}").is_err() {
+            return ExitCode::from(1);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
 /// Copies input to output.
 pub(crate) fn cat() -> ExitCode {
     let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
@@ -147,4 +169,13 @@ pub(crate) fn fill_disk(args: &[String]) -> ExitCode {
         }
         megabytes += 1;
     }
+}
+
+/// Prints the clock all processes of a machine share, in nanoseconds: its own first instruction, nearly.
+pub(crate) fn stamp() -> ExitCode {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a local that lives for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    println!("{}", now.tv_sec * 1_000_000_000 + now.tv_nsec);
+    ExitCode::SUCCESS
 }

@@ -198,21 +198,36 @@ impl Host {
         pids.len()
     }
 
-    /// SIGKILL to every process in the host's jobs whose program has this file name and which was given
-    /// `word` as an argument. Says how many there were.
+    /// SIGKILL to every process of [`pids_in_jobs`](Self::pids_in_jobs). Says how many there were.
     pub fn kill_in_jobs(&self, program: &str, word: &str) -> usize {
+        let pids = self.pids_in_jobs(program, word);
+        for pid in &pids {
+            // SAFETY: kill takes numbers only; the process is one of this sandbox.
+            unsafe { libc::kill(*pid, libc::SIGKILL) };
+        }
+        pids.len()
+    }
+
+    /// Processes in the host's jobs whose program has this file name and which were given `word` as an
+    /// argument.
+    pub fn pids_in_jobs(&self, program: &str, word: &str) -> Vec<i32> {
         let wanted = |pid: &i32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
             let named = words.next().is_some_and(|path| path.rsplit('/').next() == Some(program));
             named && words.any(|given| given == word)
         };
-        let pids: Vec<_> = self.job_pids().into_iter().filter(wanted).collect();
-        for pid in &pids {
-            // SAFETY: kill takes numbers only; the process is one of this sandbox.
-            unsafe { libc::kill(*pid, libc::SIGKILL) };
-        }
-        pids.len()
+        self.job_pids().into_iter().filter(wanted).collect()
+    }
+
+    /// Every process of the host but its first one: daemon, supervisors, and all in jobs.
+    pub fn everything(&self) -> Vec<i32> {
+        let mut pids = self.all_pids();
+        pids.extend(self.job_pids());
+        pids.sort_unstable();
+        pids.dedup();
+        pids.retain(|pid| u32::try_from(*pid) != Ok(self.init_pid));
+        pids
     }
 
     /// Everything in the cgroups of the host's jobs, whatever namespace it is in.

@@ -1,5 +1,7 @@
 //! How long a start takes. No time is asserted: the figures are printed for people.
 
+use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use host_container::protocol::Order;
@@ -23,6 +25,11 @@ fn start_latency_is_printed() {
             Duration::from_nanos(exec[14])
         );
     }
+    if let Some(mut peer) = runc_times() {
+        peer.sort_unstable();
+        let (median, most) = (Duration::from_nanos(peer[7]), Duration::from_nanos(peer[14]));
+        println!("runc run to first instruction median {median:?}, most {most:?}");
+    }
     let mut plain: Vec<u64> = (0..15).map(|_| plain_process()).collect();
     plain.sort_unstable();
     println!("a plain process for comparison: median {:?}", Duration::from_nanos(plain[7]));
@@ -41,6 +48,40 @@ fn to_first_instruction(mapped: bool) -> u64 {
     job.launch();
     let outcome = job.finish();
     outcome.text().trim().parse::<u64>().unwrap() - start
+}
+
+/// The same program by `runc run` with runc's own defaults, where runc is installed.
+fn runc_times() -> Option<Vec<u64>> {
+    let dir = tempfile::Builder::new().prefix("flynn-t-runc-").tempdir().unwrap();
+    let bundle = dir.path();
+    for folder in ["bin", "proc", "dev", "sys", "tmp", "etc"] {
+        fs::create_dir_all(bundle.join("rootfs").join(folder)).unwrap();
+    }
+    fs::copy(example("jobprobe"), bundle.join("rootfs/bin/jobprobe")).unwrap();
+    let made = Command::new("runc").args(["spec", "--bundle"]).arg(bundle).output().ok()?;
+    assert!(made.status.success(), "{made:?}");
+    let file = bundle.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    config["process"]["args"] = serde_json::json!(["/bin/jobprobe", "stamp"]);
+    config["process"]["terminal"] = serde_json::json!(false);
+    config["linux"]["cgroupsPath"] =
+        serde_json::json!(format!("/flynn-t-container-{}-runc/job", std::process::id()));
+    fs::write(&file, config.to_string()).unwrap();
+    let time = |round: usize| {
+        let start = monotonic();
+        let mut command = Command::new("runc");
+        command.arg("--root").arg(bundle.join("state")).args(["run", "--bundle"]).arg(bundle);
+        let output = command.arg(format!("round-{round}")).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.trim().parse::<u64>().unwrap_or_else(|_| panic!("{output:?}")) - start
+    };
+    let times = (0..15).map(time).collect();
+    // runc removes the group of a container, not the one above it.
+    for tree in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let group = format!("flynn-t-container-{}-runc", std::process::id());
+        drop(fs::remove_dir(tree.path().join(group)));
+    }
+    Some(times)
 }
 
 fn plain_process() -> u64 {

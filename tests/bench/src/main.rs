@@ -1,0 +1,42 @@
+//! `flynn-bench`: what the platform costs, beside a peer in the same run. Figures are for reading; no
+//! run fails because something was slow.
+#![expect(clippy::print_stdout, reason = "figures are what it is for")]
+
+mod figures;
+mod memory;
+mod proxies;
+mod router;
+mod runc;
+mod start;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "flynn-bench", about = "Measures the platform beside its peers")]
+enum Bench {
+    /// From the request for a job to its first instruction, beside `runc run`
+    Start {
+        /// How often each
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+    },
+    /// Processor time per request of router, nginx and HAProxy
+    Router {
+        /// How often each
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Seconds of load
+        #[arg(long, default_value_t = 8)]
+        seconds: u64,
+    },
+    /// Memory of the idle platform, by process
+    Memory,
+}
+
+fn main() {
+    match Bench::parse() {
+        Bench::Start { rounds } => start::measure(rounds),
+        Bench::Router { rounds, seconds } => router::measure(rounds, seconds),
+        Bench::Memory => memory::measure(),
+    }
+}
