@@ -28,11 +28,8 @@ fn main() -> ExitCode {
         "oom" => process::take_memory(),
         "limits" => process::limits(),
         "lines" => process::lines(&rest),
-<<<<<<< /work/main/tests/apps/src/main.rs
         "paced" => process::paced(&rest),
-=======
         "stamp" => process::stamp(),
->>>>>>> /tmp/m
         "cat" => process::cat(),
         "write" => process::write(&rest),
         "read" => process::read(&rest),

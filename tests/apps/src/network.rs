@@ -5,24 +5,28 @@ use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-fn port() -> u16 {
+pub(crate) fn port() -> u16 {
     std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080)
 }
 
-fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_default()
 }
 
 /// Greets with what tells one job from another.
 pub(crate) fn hello() -> ExitCode {
+    let greeting = greeting();
+    http(move |_| greeting.clone())
+}
+
+pub(crate) fn greeting() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let greeting = format!(
+    format!(
         "Hello from Flynn on port {} from container {} release {}\n",
         port(),
         host.trim(),
         variable("FLYNN_RELEASE_ID")
-    );
-    http(move |_| greeting.clone())
+    )
 }
 
 /// Takes as many milliseconds as the path says: `/5000`.
@@ -47,31 +51,50 @@ pub(crate) fn http(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> E
 
 fn serve(stream: &TcpStream, answer: &dyn Fn(&str) -> String) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut writer = stream.try_clone().ok()?;
     loop {
+        let request = Request::read(&mut reader)?;
+        reply(stream, "200 OK", &answer(&request.path))?;
+    }
+}
+
+/// What matters of a request; its body is read and forgotten.
+pub(crate) struct Request {
+    pub(crate) path: String,
+    /// The key of a WebSocket handshake.
+    pub(crate) websocket: Option<String>,
+}
+
+impl Request {
+    /// None at the end of the connection.
+    pub(crate) fn read(reader: &mut BufReader<TcpStream>) -> Option<Self> {
         let mut first = String::new();
         if reader.read_line(&mut first).ok()? == 0 {
             return None;
         }
         let path = first.split(' ').nth(1).unwrap_or("/").to_owned();
-        let mut length = 0;
+        let (mut length, mut websocket) = (0, None);
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).ok()?;
-            let line = line.trim().to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().ok()?;
-            }
-            if line.is_empty() {
+            if line.trim().is_empty() {
                 break;
             }
+            let Some((name, value)) = line.trim().split_once(':') else { continue };
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse().ok()?,
+                "sec-websocket-key" => websocket = Some(value.trim().to_owned()),
+                _ => {}
+            }
         }
-        std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink()).ok()?;
-        let body = answer(&path);
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-        writer.write_all(head.as_bytes()).ok()?;
-        writer.write_all(body.as_bytes()).ok()?;
+        std::io::copy(&mut reader.take(length), &mut std::io::sink()).ok()?;
+        Some(Self { path, websocket })
     }
+}
+
+/// Sends a whole answer.
+pub(crate) fn reply(mut stream: &TcpStream, status: &str, body: &str) -> Option<()> {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(format!("{head}{body}").as_bytes()).ok()
 }
 
 /// Sends every line back.
