@@ -298,7 +298,9 @@ async fn three_are_started_and_the_request_is_fulfilled() {
 #[tokio::test]
 async fn whatever_is_killed_there_are_three_again_and_never_four() {
     let only = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
-    for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
+    let seeds =
+        std::env::var("SEEDS").map_or(SEEDS, |count| count.parse().expect("SEEDS is a number"));
+    for seed in only.map_or(0..seeds, |seed| seed..seed + 1) {
         never_more_than_wanted(seed).await;
     }
 }
