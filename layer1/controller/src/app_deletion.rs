@@ -1,19 +1,21 @@
 //! The deletion of an app with what is its alone: jobs, routes, resources, releases.
 //!
 //! It is done before the request is answered. Each step can be repeated, so a deletion that was cut
-//! short is finished by asking again; the app itself goes last. Files of the app in the blob store are
-//! not touched here.
+//! short is finished by asking again; the app itself goes last. Its files in the blob store go
+//! afterwards, in the background.
 
 use axum::extract::{Path, State};
 use controller_api::{
-    App, AppDeletion, AppDeletionEvent, EventType, Release, Resource, Route, ScaleRequest,
+    App, AppDeletion, AppDeletionEvent, EventType, Release, ReleaseDeletion, Resource, Route,
+    ScaleRequest,
 };
 use kit_ids::AppId;
 
 use crate::change::{Change, Op};
 use crate::failure::{Answer, Failure};
+use crate::queue::{self, Task};
 use crate::server::Controller;
-use crate::{apps, formations, releases, resources, routes, scaling};
+use crate::{apps, formations, release_deletion, releases, resources, routes, scaling};
 
 /// `DELETE /apps/A`
 pub(crate) async fn delete(
@@ -35,7 +37,7 @@ async fn delete_all(controller: &Controller, app: &App, id: &AppId) -> Answer<()
     let deleted_resources = resources::delete_all_of(controller, id).await?;
     let mut client = controller.client().await?;
     let mut change = Change::begin(&mut client).await?;
-    let deleted_releases = forget(&change, app, id).await?;
+    let deleted_releases = forget(&mut change, app, id).await?;
     let deletion = AppDeletion {
         app: Some(id.clone()),
         deleted_routes: some::<Route>(deleted_routes),
@@ -61,18 +63,41 @@ async fn stop_all(controller: &Controller, app: &AppId) -> Answer<()> {
     Ok(())
 }
 
-/// The releases that went with the app.
-async fn forget(change: &Change<'_>, app: &App, id: &AppId) -> Answer<Vec<Release>> {
-    let found = releases::of_app(change.tx(), id).await?;
+/// The releases that went with the app: all that no other app has a formation of.
+async fn forget(change: &mut Change<'_>, app: &App, id: &AppId) -> Answer<Vec<Release>> {
+    let mut files = files_of_builds(id);
+    let mut gone = Vec::new();
+    for release in releases::of_app(change.tx(), id).await? {
+        let release_id = release.id.clone().ok_or(Failure::NotFound)?;
+        if !release_deletion::other_apps(change.tx(), id, &release_id).await?.is_empty() {
+            continue;
+        }
+        let deleted = release_deletion::retire(change, &release).await?;
+        let deletion = ReleaseDeletion {
+            app: Some(id.clone()),
+            release: Some(release_id),
+            remaining_apps: None,
+            deleted_files: some(deleted.clone()),
+        };
+        release_deletion::announce(change, id, &deletion)?;
+        files.extend(deleted);
+        gone.push(release);
+    }
     for query in [
         "UPDATE apps SET release_id = NULL, deleted_at = now() WHERE id = $1::text::uuid",
-        "UPDATE releases SET deleted_at = now() WHERE app_id = $1::text::uuid AND deleted_at IS NULL",
         "DELETE FROM app_resources WHERE app_id = $1::text::uuid",
     ] {
         change.tx().execute(query, &[&id.as_str()]).await?;
     }
+    queue::add(change, &Task::BlobCleanup { files, deletion: None }).await?;
     tracing::info!(app = %app.name, "app deleted");
-    Ok(found)
+    Ok(gone)
+}
+
+/// What builds of the app leave in the blob store: its repository and its cache.
+fn files_of_builds(id: &AppId) -> Vec<String> {
+    let base = "http://blobstore.discoverd";
+    vec![format!("{base}/repos/{id}.tar"), format!("{base}/{id}-cache.tgz")]
 }
 
 /// Whoever waits for the event learns why the app is still there.

@@ -1,9 +1,10 @@
 //! Artifacts: made once per type and URI, their manifests fetched and verified where they were not
 //! given.
 
-use axum::extract::{Path, State};
-use controller_api::{Artifact, ArtifactType, EventType};
-use kit_http::Json;
+use axum::extract::{Extension, Path, State};
+use controller_api::{Artifact, ArtifactType, EventType, META_SYSTEM_IMAGE};
+use kit_auth::BuildScope;
+use kit_http::{ApiError, ErrorCode, Json};
 use kit_ids::ArtifactId;
 use kit_pg::{GenericClient, Json as Jsonb, Row};
 use serde_json::Value;
@@ -16,9 +17,14 @@ use crate::{check, manifest, rows};
 const COLUMNS: &str = "artifacts.id::text AS id, type, uri, meta, manifest, hashes, size, layer_url_template, \
      artifacts.created_at";
 
+/// Where builds put what they make.
+const SLUG_MANIFESTS: &str = "http://blobstore.discoverd/slugs/images/";
+const SLUG_LAYERS: &str = "http://blobstore.discoverd/slugs/layers/{id}.squashfs";
+
 /// `POST /artifacts`
 pub(crate) async fn create(
     State(controller): State<Controller>,
+    build: Option<Extension<BuildScope>>,
     Json(body): Json<Value>,
 ) -> Answer<Json<Artifact>> {
     let body = check::object(body)?;
@@ -27,6 +33,9 @@ pub(crate) async fn create(
     check::required(&body, "uri")?;
     check::uri(&body, "uri")?;
     let mut artifact: Artifact = check::read(body)?;
+    if let Some(Extension(scope)) = &build {
+        check_slug(scope, &artifact)?;
+    }
     if artifact.kind == Some(ArtifactType::Flynn) && artifact.manifest.is_none() {
         artifact.manifest = Some(manifest::fetch(controller.http(), &artifact).await?);
     }
@@ -35,6 +44,9 @@ pub(crate) async fn create(
     }
     let mut client = controller.client().await?;
     let mut change = Change::begin(&mut client).await?;
+    if build.is_some() {
+        name_apart(&change, &mut artifact).await?;
+    }
     let stored = insert_or_find(&change, artifact).await?;
     change.announce(None, EventType::Artifact, id(&stored)?, Op::Create, &stored)?;
     change.commit().await?;
@@ -93,6 +105,35 @@ fn from_row(row: &Row) -> Answer<Artifact> {
 
 fn id(artifact: &Artifact) -> Answer<ArtifactId> {
     artifact.id.clone().ok_or(Failure::NotFound)
+}
+
+/// What a build may tell of: the one slug it was started for, kept where slugs are. Its addresses are
+/// used by hosts and by the worker, so a build cannot choose them.
+fn check_slug(scope: &BuildScope, artifact: &Artifact) -> Answer<()> {
+    let is_slug = artifact.id.as_ref() == Some(&scope.artifact)
+        && artifact.kind == Some(ArtifactType::Flynn)
+        && artifact.manifest.is_some()
+        && artifact.uri.starts_with(SLUG_MANIFESTS)
+        && !artifact.uri[SLUG_MANIFESTS.len()..].contains(['/', '#', '?', '%'])
+        && artifact.layer_url_template == SLUG_LAYERS
+        && !artifact.meta.contains_key(META_SYSTEM_IMAGE);
+    if is_slug {
+        return Ok(());
+    }
+    let text = "this token is only good for the slug of its build";
+    Err(ApiError::new(ErrorCode::Unauthorized, text).into())
+}
+
+/// The same source built twice gives the same manifest, and so the same URI; yet each build promised an
+/// artifact of its own. A fragment tells them apart and changes nothing for whoever fetches the URI.
+async fn name_apart(change: &Change<'_>, artifact: &mut Artifact) -> Answer<()> {
+    let id = rows::text_of(artifact.id.as_ref()).unwrap_or_default().to_owned();
+    let query = "SELECT 1 FROM artifacts WHERE deleted_at IS NULL AND type = 'flynn' AND uri = $1 \
+                 AND id <> $2::text::uuid";
+    if change.tx().query_opt(query, &[&artifact.uri, &id]).await?.is_some() {
+        artifact.uri = format!("{}#{id}", artifact.uri);
+    }
+    Ok(())
 }
 
 /// The artifact as it is stored; the one that was there first wins.

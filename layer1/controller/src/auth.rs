@@ -1,17 +1,20 @@
 //! Who may come in, and what every request meets before its handler: cross-origin headers, the two
-//! paths without a key, superfluous slashes, and a database that is not there yet.
+//! paths without a key, superfluous slashes, and a database that is not there yet. A build comes in with
+//! its token for one thing: telling of the artifact it made.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION, ORIGIN};
 use http::{HeaderMap, Method, StatusCode};
-use kit_auth::Credentials;
+use kit_auth::{Credentials, Holder};
+use kit_clock::{Clock as _, SystemClock};
 
 use crate::server::Controller;
 
 const CA_CERT: &str = "/ca-cert";
 const PING: &str = "/ping";
+const ARTIFACTS: &str = "/artifacts";
 
 /// The order is that of spec/controller.md §2.
 pub(crate) async fn admit(
@@ -31,17 +34,23 @@ pub(crate) async fn admit(
     response
 }
 
-async fn decide(controller: &Controller, request: Request, next: Next) -> Response {
+async fn decide(controller: &Controller, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if path == PING {
         return StatusCode::OK.into_response();
     }
     let credentials = credentials(request.headers());
-    let is_known = credentials.as_ref().is_some_and(|given| controller.config().keys.accept(given));
     let is_public = path == CA_CERT && shows_nothing(request.headers(), credentials.as_ref());
-    if !is_known && !is_public {
-        return StatusCode::UNAUTHORIZED.into_response();
+    let now = SystemClock::start().wall();
+    match credentials.and_then(|given| controller.config().keys.holder(&given, now)) {
+        Some(Holder::Key) => {}
+        Some(Holder::Build(scope)) if request.method() == Method::POST && path == ARTIFACTS => {
+            request.extensions_mut().insert(scope);
+        }
+        None if is_public => {}
+        Some(Holder::Build(_)) | None => return StatusCode::UNAUTHORIZED.into_response(),
     }
+    let path = request.uri().path();
     if path.len() > 1 && path.ends_with('/') {
         return without_slash(&request);
     }

@@ -1,24 +1,25 @@
 //! Deployments. What has nothing running before it is complete at once; replacing running jobs step by
-//! step is the worker's, which is not part of this build, so such a deployment is refused, not queued
-//! for nobody.
+//! step is the worker's, for which the deployment is put into the queue.
 
 use axum::extract::{Path, State};
 use controller_api::{
-    Deployment, DeploymentEvent, DeploymentStatus, EventType, META_DEPLOY_BATCH_SIZE, Strategy,
+    App, Deployment, DeploymentEvent, DeploymentStatus, EventType, Formation,
+    META_DEPLOY_BATCH_SIZE, Release, Strategy,
 };
-use kit_http::{ApiError, Json};
+use kit_http::Json;
 use kit_ids::DeploymentId;
-use kit_pg::Row;
+use kit_pg::{GenericClient, Json as Jsonb, PgError, Row};
 use serde_json::Value;
 
 use crate::change::{Change, Op};
 use crate::failure::{Answer, Failure};
+use crate::queue::{self, Task};
 use crate::server::Controller;
 use crate::{apps, formations, releases, rows};
 
 const COLUMNS: &str = "id::text AS id, app_id::text AS app_id, old_release_id::text AS old_release_id, \
      new_release_id::text AS new_release_id, strategy, status, processes, tags, deploy_timeout, \
-     deploy_batch_size, created_at, finished_at";
+     deploy_batch_size, created_at, finished_at, failure, proven";
 
 /// `POST /apps/A/deploy`
 pub(crate) async fn create(
@@ -29,34 +30,17 @@ pub(crate) async fn create(
     let mut client = controller.client().await?;
     let mut change = Change::begin(&mut client).await?;
     let app = apps::find(change.tx(), &app).await?;
+    let app = lock(&change, &app).await?;
     let release = releases::named_in(change.tx(), body).await?;
-    let (app_id, new) = (apps::id(&app)?, release.id.clone().ok_or(Failure::NotFound)?);
-    if let Some(old) = &app.release {
-        refuse_running(&change, app_id.as_str(), old.as_str()).await?;
-    }
-    releases::make_current(&mut change, &app, &release).await?;
-    let query = format!(
-        "INSERT INTO deployments (app_id, old_release_id, new_release_id, strategy, status, \
-           deploy_timeout, deploy_batch_size, finished_at) \
-         VALUES ($1::text::uuid, $2::text::uuid, $3::text::uuid, $4, 'complete', $5, $6, clock_timestamp()) \
-         RETURNING {COLUMNS}"
-    );
-    let old = rows::text_of(app.release.as_ref());
-    let strategy = app.strategy.unwrap_or(Strategy::AllAtOnce).as_str();
-    let batch: Option<i32> =
-        app.meta.get(META_DEPLOY_BATCH_SIZE).and_then(|size| size.parse().ok());
-    let values: [&(dyn kit_pg::ToSql + Sync); 6] =
-        [&app_id.as_str(), &old, &new.as_str(), &strategy, &app.deploy_timeout, &batch];
-    let deployment = from_row(&change.tx().query_one(&query, &values).await?)?;
-    let event = DeploymentEvent {
-        app: Some(app_id.clone()),
-        deployment: deployment.id.clone(),
-        release: Some(new),
-        status: Some(DeploymentStatus::Complete),
-        ..DeploymentEvent::default()
+    refuse_a_second(&change, &app).await?;
+    let running = running_formation(&change, &app).await?;
+    let deployment = match running {
+        None => begin(&mut change, &app, &release, None).await?,
+        Some(running) => {
+            formations::deployable(&release)?;
+            begin(&mut change, &app, &release, Some(running)).await?
+        }
     };
-    let id = rows::text_of(deployment.id.as_ref()).unwrap_or_default();
-    change.announce(Some(&app_id), EventType::Deployment, id, Op::Create, &event)?;
     change.commit().await?;
     Ok(Json(Deployment { deploy_batch_size: None, ..deployment }))
 }
@@ -81,24 +65,17 @@ pub(crate) async fn get(
     Path(id): Path<String>,
 ) -> Answer<Json<Deployment>> {
     let id: DeploymentId = id.parse().map_err(|_| Failure::NotFound)?;
+    let row = find_row(&controller.client().await?, &id).await?;
+    from_row(&row).map(Json)
+}
+
+/// A deployment's row, with what only the worker looks at.
+pub(crate) async fn find_row(db: &impl GenericClient, id: &DeploymentId) -> Answer<Row> {
     let query = format!("SELECT {COLUMNS} FROM deployments WHERE id = $1::text::uuid");
-    let found = controller.client().await?.query_opt(&query, &[&id.as_str()]).await?;
-    found.as_ref().map_or(Err(Failure::NotFound), from_row).map(Json)
+    db.query_opt(&query, &[&id.as_str()]).await?.ok_or(Failure::NotFound)
 }
 
-async fn refuse_running(change: &Change<'_>, app: &str, old: &str) -> Answer<()> {
-    let row = formations::find_row(change.tx(), app, old).await?;
-    let Some(row) = row else { return Ok(()) };
-    let wanted = formations::from_row(&row)?.processes.unwrap_or_default();
-    if wanted.values().all(|count| *count == 0) {
-        return Ok(());
-    }
-    let text = "the app's current release has running processes and this controller has no worker to \
-         replace them: set the new release, scale it up, then scale the old one down";
-    Err(ApiError::precondition_failed(text).into())
-}
-
-fn from_row(row: &Row) -> Answer<Deployment> {
+pub(crate) fn from_row(row: &Row) -> Answer<Deployment> {
     Ok(Deployment {
         id: Some(rows::parsed(row, "id")?),
         app: Some(rows::parsed(row, "app_id")?),
@@ -113,4 +90,133 @@ fn from_row(row: &Row) -> Answer<Deployment> {
         created_at: rows::maybe_time(row, "created_at")?,
         finished_at: rows::maybe_time(row, "finished_at")?,
     })
+}
+
+/// Ends a deployment: its row and the event that tells of it.
+pub(crate) async fn end(
+    change: &mut Change<'_>,
+    deployment: &Deployment,
+    status: DeploymentStatus,
+    error: &str,
+) -> Answer<()> {
+    let id = rows::text_of(deployment.id.as_ref()).unwrap_or_default();
+    let query = "UPDATE deployments SET status = $2, finished_at = clock_timestamp() \
+         WHERE id = $1::text::uuid AND finished_at IS NULL";
+    change.tx().execute(query, &[&id, &status.as_str()]).await?;
+    tell(change, deployment, status, Op::Update, error)
+}
+
+/// Two deployments of an app begin one after the other. What the app is may have changed until the
+/// lock was had.
+async fn lock(change: &Change<'_>, app: &App) -> Answer<App> {
+    let id = apps::id(app)?;
+    let query = "SELECT 1 FROM apps WHERE id = $1::text::uuid FOR UPDATE";
+    change.tx().execute(query, &[&id.as_str()]).await?;
+    apps::find(change.tx(), id.as_str()).await
+}
+
+async fn refuse_a_second(change: &Change<'_>, app: &App) -> Answer<()> {
+    let query = "SELECT 1 FROM deployments WHERE app_id = $1::text::uuid AND finished_at IS NULL";
+    match change.tx().query_opt(query, &[&apps::id(app)?.as_str()]).await? {
+        None => Ok(()),
+        Some(_) => Err(already_one()),
+    }
+}
+
+fn already_one() -> Failure {
+    Failure::invalid("Cannot create deploy, there is already one in progress for this app.")
+}
+
+/// The formation of the app's current release, if it wants any jobs.
+async fn running_formation(change: &Change<'_>, app: &App) -> Answer<Option<Formation>> {
+    let Some(old) = &app.release else { return Ok(None) };
+    let row = formations::find_row(change.tx(), apps::id(app)?.as_str(), old.as_str()).await?;
+    let Some(row) = row else { return Ok(None) };
+    if rows::maybe_time(&row, "deleted_at")?.is_some() {
+        return Ok(None);
+    }
+    let formation = formations::from_row(&row)?;
+    let wants_jobs = formation.processes.iter().flatten().any(|(_, count)| *count > 0);
+    Ok(wants_jobs.then_some(formation))
+}
+
+/// Makes the deployment: over when nothing runs, to be carried out otherwise.
+async fn begin(
+    change: &mut Change<'_>,
+    app: &App,
+    release: &Release,
+    running: Option<Formation>,
+) -> Answer<Deployment> {
+    let status = match &running {
+        None => DeploymentStatus::Complete,
+        Some(_) => DeploymentStatus::Pending,
+    };
+    if running.is_none() {
+        releases::make_current(change, app, release).await?;
+    }
+    let deployment = insert(change, app, release, running.as_ref(), status).await?;
+    tell(change, &deployment, status, Op::Create, "")?;
+    if let (Some(id), DeploymentStatus::Pending) = (&deployment.id, status) {
+        queue::add(change, &Task::Deployment { id: id.clone() }).await?;
+    }
+    Ok(deployment)
+}
+
+async fn insert(
+    change: &Change<'_>,
+    app: &App,
+    release: &Release,
+    running: Option<&Formation>,
+    status: DeploymentStatus,
+) -> Answer<Deployment> {
+    let query = format!(
+        "INSERT INTO deployments (app_id, old_release_id, new_release_id, strategy, status, \
+           deploy_timeout, deploy_batch_size, processes, tags, finished_at) \
+         VALUES ($1::text::uuid, $2::text::uuid, $3::text::uuid, $4, $5, $6, $7, $8, $9, \
+           CASE WHEN $5 = 'complete' THEN clock_timestamp() END) RETURNING {COLUMNS}"
+    );
+    let (app_id, old) = (apps::id(app)?, rows::text_of(app.release.as_ref()));
+    let new = release.id.clone().ok_or(Failure::NotFound)?;
+    let strategy = app.strategy.unwrap_or(Strategy::AllAtOnce).as_str();
+    let batch: Option<i32> =
+        app.meta.get(META_DEPLOY_BATCH_SIZE).and_then(|size| size.parse().ok());
+    let processes = running.and_then(|formation| formation.processes.as_ref()).map(Jsonb);
+    let tags = running.and_then(|formation| formation.tags.as_ref()).map(Jsonb);
+    let values: [&(dyn kit_pg::ToSql + Sync); 9] = [
+        &app_id.as_str(),
+        &old,
+        &new.as_str(),
+        &strategy,
+        &status.as_str(),
+        &app.deploy_timeout,
+        &batch,
+        &processes,
+        &tags,
+    ];
+    match change.tx().query_one(&query, &values).await.map_err(PgError::from) {
+        Ok(row) => from_row(&row),
+        Err(PgError::Unique { constraint }) if constraint == "deployments_unfinished" => {
+            Err(already_one())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn tell(
+    change: &mut Change<'_>,
+    deployment: &Deployment,
+    status: DeploymentStatus,
+    op: Op,
+    error: &str,
+) -> Answer<()> {
+    let event = DeploymentEvent {
+        app: deployment.app.clone(),
+        deployment: deployment.id.clone(),
+        release: deployment.new_release.clone(),
+        status: Some(status),
+        error: error.to_owned(),
+        ..DeploymentEvent::default()
+    };
+    let id = rows::text_of(deployment.id.as_ref()).unwrap_or_default();
+    change.announce(deployment.app.as_ref(), EventType::Deployment, id, op, &event)
 }

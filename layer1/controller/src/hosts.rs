@@ -44,6 +44,11 @@ impl Hosts {
         Ok(hosts.into_iter().map(|(host, _)| host).find(|host| host.id == *id))
     }
 
+    /// How many hosts there are that are not going away.
+    pub(crate) async fn count(&self) -> Answer<usize> {
+        Ok(self.all().await?.iter().filter(|(_, is_leaving)| !is_leaving).count())
+    }
+
     async fn all(&self) -> Answer<Vec<(Host, bool)>> {
         let away = || {
             let text = "the hosts are not known: discoverd cannot be asked";

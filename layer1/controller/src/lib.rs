@@ -3,8 +3,8 @@
 //! [`start`] serves the API of spec/controller.md. All state is in the database: every request reads
 //! it there, every change is one transaction that also writes the events telling of it. One file per
 //! kind of object holds its handlers and its queries; `change.rs` is the transaction, `hub.rs` the
-//! way from the events table to the streams. No planning of jobs happens here (scheduler), no
-//! deployments step by step (worker).
+//! way from the events table to the streams, `queue.rs` the work that [`worker`], a process of its own,
+//! does in the background: deployments step by step. No planning of jobs happens here (scheduler).
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ mod app_deletion;
 mod app_names;
 mod apps;
 mod artifacts;
+mod attached;
 mod auth;
 mod certificates;
 mod change;
@@ -26,9 +27,12 @@ mod formations;
 mod hosts;
 mod hub;
 mod jobs;
+mod log;
 mod manifest;
 mod providers;
 mod provisioning;
+mod queue;
+mod release_deletion;
 mod releases;
 mod resources;
 mod routes;
@@ -37,6 +41,7 @@ mod run;
 mod scaling;
 mod server;
 mod volumes;
+pub mod worker;
 
 pub use config::{Config, ConfigError};
 pub use server::{StartError, start};

@@ -90,7 +90,8 @@ fn failed(error: &ProviderError) -> ApiError {
     ApiError::new(kit_http::ErrorCode::Unknown, error.to_string())
 }
 
-fn escape(text: &str) -> String {
+/// A text as part of a query.
+pub(crate) fn escape(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let one = |byte: u8| if plain(byte) { char::from(byte).into() } else { format!("%{byte:02X}") };
     text.bytes().map(one).collect()

@@ -1,28 +1,23 @@
 //! One-off jobs: started on a host that is up, attached to where that was asked for; and the end of
 //! any job by its id. The record of a job appears once the scheduler hears of it from the host.
 
-use std::time::Duration;
-
 use axum::extract::{FromRequest as _, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use controller_api::{
     App, Artifact, Job, JobBuilder, JobUuid, META_APP, META_RELEASE, NewJob, Partition, Release,
 };
-use host_api::{AttachFlags, AttachReq, HostClient, VolumeBinding, VolumeInfo};
+use host_api::{HostClient, VolumeBinding, VolumeInfo};
 use http::header::UPGRADE;
 use kit_http::{ApiError, ClientError, Json, accept_upgrade};
 use kit_ids::JobId;
 use kit_pg::GenericClient;
 use serde_json::Value;
-use tokio::io::AsyncReadExt as _;
 
+use crate::attached::Attached;
 use crate::failure::{Answer, Failure};
 use crate::hosts::Host;
 use crate::server::Controller;
 use crate::{apps, artifacts, check, jobs, releases};
-
-/// How long an attached job may take until its program runs: images are fetched meanwhile.
-const ATTACH_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// `POST /apps/A/jobs`
 pub(crate) async fn run(
@@ -51,8 +46,8 @@ pub(crate) async fn run(
     match switching {
         None => detached(&host, &job, &what).await,
         Some((response, upgrading)) => {
-            let attachment = attach(&host, &job, &what).await?;
-            relay(&controller, attachment, upgrading);
+            let attached = Attached::start(&host.client, &job, &what.request).await?;
+            attached.relay(controller.tasks(), upgrading);
             Ok(response)
         }
     }
@@ -146,71 +141,8 @@ async fn detached(host: &Host, job: &host_api::Job, what: &Wanted) -> Answer<Res
     .into_response())
 }
 
-/// Attached to before it exists, so that no output is missed.
-async fn attach(host: &Host, job: &host_api::Job, what: &Wanted) -> Answer<kit_http::Upgraded> {
-    let flags =
-        AttachFlags::STDOUT | AttachFlags::STDERR | AttachFlags::STDIN | AttachFlags::STREAM;
-    let request = AttachReq {
-        height: what.request.tty_lines,
-        width: what.request.tty_columns,
-        ..AttachReq::new(&job.id, flags)
-    };
-    let call = kit_http::Request::new(http::Method::POST, "/attach").json(&request);
-    let call = call.map_err(|error| Failure::internal(&error))?;
-    let connection = host.client.http().upgrade(call, host_api::UPGRADE_PROTOCOL).await;
-    let mut connection = connection.map_err(|error| from_host(&error, "attach failed"))?;
-    add(&host.client, job).await?;
-    match tokio::time::timeout(ATTACH_TIMEOUT, established(&mut connection)).await {
-        Ok(attached) => attached.map(|()| connection),
-        Err(_) => {
-            stop_quietly(&host.client, &job.id).await;
-            Err(ApiError::service_unavailable("the job did not start in time").into())
-        }
-    }
-}
-
-/// Reads the host's greeting; what follows it is the client's.
-async fn established(connection: &mut kit_http::Upgraded) -> Answer<()> {
-    let mut connection = connection;
-    loop {
-        let byte = connection.read_u8().await.map_err(|error| Failure::internal(&error))?;
-        match host_api::frame::Greeting::from_byte(byte) {
-            Some(host_api::frame::Greeting::Attached) => return Ok(()),
-            Some(host_api::frame::Greeting::Waiting) => {}
-            Some(host_api::frame::Greeting::Refused) | None => {
-                let mut text = Vec::new();
-                // A length, then the text; the end of the connection ends it in any case.
-                drop((&mut connection).take(4096).read_to_end(&mut text).await);
-                let text = String::from_utf8_lossy(text.get(4..).unwrap_or_default()).into_owned();
-                return Err(ApiError::conflict(format!("attach failed: {text}")).into());
-            }
-        }
-    }
-}
-
-/// Copies both ways until either side ends.
-fn relay(controller: &Controller, mut host: kit_http::Upgraded, upgrading: kit_http::Upgrading) {
-    controller.tasks().spawn_until_stop("attached-job", async move {
-        let mut client = match upgrading.connection().await {
-            Ok(client) => client,
-            Err(error) => {
-                tracing::info!(%error, "client of an attached job went away");
-                return;
-            }
-        };
-        // How a connection ends is not an error of ours.
-        drop(tokio::io::copy_bidirectional(&mut client, &mut host).await);
-    });
-}
-
-async fn add(host: &HostClient, job: &host_api::Job) -> Answer<()> {
+pub(crate) async fn add(host: &HostClient, job: &host_api::Job) -> Answer<()> {
     host.add_job(job).await.map_err(|error| from_host(&error, "schedule failed"))
-}
-
-async fn stop_quietly(host: &HostClient, id: &JobId) {
-    if let Err(error) = host.stop_job(id).await {
-        tracing::info!(%error, job = %id, "a job that did not start could not be stopped");
-    }
 }
 
 /// A volume for `data`, which goes with the job.
@@ -236,7 +168,7 @@ async fn data_volume(
 }
 
 /// A host's refusal is the caller's to know; a host that cannot be reached may be there later.
-fn from_host(error: &ClientError, what: &str) -> Failure {
+pub(crate) fn from_host(error: &ClientError, what: &str) -> Failure {
     match error.api() {
         Some(refusal) => {
             let text = format!("{what}: {}", refusal.message);

@@ -59,13 +59,26 @@ pub(crate) async fn add(
     request: ScaleRequest,
     kind: Kind,
 ) -> Answer<ScaleRequest> {
+    let mut change = Change::begin(client).await?;
+    let made = add_in(&mut change, app, release, request, kind).await?;
+    change.commit().await?;
+    Ok(made)
+}
+
+/// The same, as part of a larger change.
+pub(crate) async fn add_in(
+    change: &mut Change<'_>,
+    app: &AppId,
+    release: &Release,
+    request: ScaleRequest,
+    kind: Kind,
+) -> Answer<ScaleRequest> {
     check_request(release, &request)?;
     let release_id = release.id.clone().ok_or(Failure::NotFound)?;
-    let mut change = Change::begin(client).await?;
-    lock(&change, app, release_id.as_str()).await?;
-    let before = current(&change, app, release_id.as_str()).await?;
+    lock(change, app, release_id.as_str()).await?;
+    let before = current(change, app, release_id.as_str()).await?;
     let merged = merge(&before, &request);
-    let cancelled = cancel_earlier(&change, app, release_id.as_str()).await?;
+    let cancelled = cancel_earlier(change, app, release_id.as_str()).await?;
     let made = ScaleRequest {
         app: Some(app.clone()),
         release: Some(release_id.clone()),
@@ -76,10 +89,9 @@ pub(crate) async fn add(
         new_tags: Some(request.wanted_tags().cloned().or(before.tags.clone())),
         ..request
     };
-    let made = insert(&change, made).await?;
-    store(&change, app, release_id.as_str(), &merged, kind).await?;
-    announce(&mut change, app, &made, &before, &merged, cancelled)?;
-    change.commit().await?;
+    let made = insert(change, made).await?;
+    store(change, app, release_id.as_str(), &merged, kind).await?;
+    announce(change, app, &made, &before, &merged, cancelled)?;
     Ok(made)
 }
 

@@ -22,8 +22,8 @@ use crate::config::Config;
 use crate::hosts::{Hosts, http_client};
 use crate::hub::Hub;
 use crate::{
-    app_deletion, apps, artifacts, auth, deployments, events, formations, jobs, providers,
-    releases, resources, routes, run, scaling, volumes,
+    app_deletion, apps, artifacts, auth, deployments, events, formations, jobs, log, providers,
+    release_deletion, releases, resources, routes, run, scaling, volumes,
 };
 
 /// The service the controller registers itself in.
@@ -32,7 +32,11 @@ const SERVICE: &str = "controller";
 /// The channel on which the database says that there are new events.
 const EVENTS: &str = "events";
 
-const MIGRATIONS: Migrations = &[("V1__objects", include_str!("../migrations/V1__objects.sql"))];
+/// The schema, brought up to date by whichever process comes first.
+pub(crate) const MIGRATIONS: Migrations = &[
+    ("V1__objects", include_str!("../migrations/V1__objects.sql")),
+    ("V2__worker", include_str!("../migrations/V2__worker.sql")),
+];
 
 /// Why the controller did not start.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +180,8 @@ fn app_routes() -> Router<Controller> {
         .route("/apps/{app}/meta", post(apps::update_meta))
         .route("/apps/{app}/release", get(releases::current).put(releases::set_current))
         .route("/apps/{app}/releases", get(releases::list_of_app))
+        .route("/apps/{app}/releases/{id}", delete(release_deletion::delete))
+        .route("/apps/{app}/gc", post(release_deletion::collect))
         .route("/apps/{app}/formations", get(formations::list_of_app))
         .route(
             "/apps/{app}/formations/{release}",
@@ -184,6 +190,7 @@ fn app_routes() -> Router<Controller> {
         .route("/apps/{app}/scale/{release}", put(scaling::put))
         .route("/apps/{app}/jobs", post(run::run).get(jobs::list_of_app))
         .route("/apps/{app}/jobs/{id}", put(jobs::put).get(jobs::get).delete(run::kill))
+        .route("/apps/{app}/log", get(log::get))
         .route("/apps/{app}/deploy", post(deployments::create))
         .route("/apps/{app}/deployments", get(deployments::list_of_app))
         .route("/apps/{app}/resources", get(resources::list_of_app))

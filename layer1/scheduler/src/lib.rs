@@ -16,6 +16,7 @@ mod live;
 mod memory;
 mod records;
 mod round;
+mod routers;
 mod server;
 #[cfg(test)]
 mod simulation;

@@ -13,6 +13,7 @@ use kit_units::{Bytes, Millicpu};
 use placement::{FormationKey, Reservation};
 
 use crate::cluster::{Away, Cluster, HostAnswer, HostSeen, Lookup, NotAdded};
+use crate::routers::Routers;
 
 /// Metadata that a job's supervisor writes on the instances it registers.
 const META_JOB: &str = "FLYNN_JOB_ID";
@@ -20,8 +21,14 @@ const META_JOB: &str = "FLYNN_JOB_ID";
 const HOST_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a host that does not tell its size is taken for; it refuses what it cannot hold.
 const UNTOLD: Reservation = Reservation { memory: Bytes::gib(1024), cpu: Millicpu(1_000_000) };
-/// Stops under way at a time; each may wait 30 s for its job.
+/// How long a host may take to stop a job: it gives the program 30 s.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Stops under way at a time; each may wait that long.
 const MAX_STOPS: usize = 1024;
+/// How long requests under way may hold up the end of their job.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Whoever follows a service and does not tell us, as resolvers of names, has this long to notice.
+const NOTICE: Duration = Duration::from_millis(300);
 
 /// Controller, discoverd and hosts.
 #[derive(Debug)]
@@ -29,13 +36,16 @@ pub(crate) struct Live {
     pub(crate) controller: Client,
     pub(crate) discoverd: discoverd_api::Client,
     pub(crate) tasks: Tasks,
+    routers: Routers,
     hosts: Mutex<BTreeMap<String, HostClient>>,
     stopping: Arc<Mutex<BTreeSet<JobId>>>,
 }
 
 impl Live {
     pub(crate) fn new(controller: Client, discoverd: discoverd_api::Client, tasks: Tasks) -> Self {
-        Self { controller, discoverd, tasks, hosts: Mutex::default(), stopping: Arc::default() }
+        let routers = Routers::follow(&discoverd, &tasks);
+        let (hosts, stopping) = (Mutex::default(), Arc::default());
+        Self { controller, discoverd, tasks, routers, hosts, stopping }
     }
 
     /// One client a host, so that connections are used again.
@@ -149,9 +159,12 @@ impl Cluster for Live {
         }
     }
 
-    /// A stop waits for the job's end, so it runs beside the rounds; one a job at a time.
+    /// Traffic ends before the program does: the job is taken out of its services, the routers finish
+    /// what they have sent to it, then it is stopped. That takes its time, so it runs beside the
+    /// rounds; one stop a job at a time.
     async fn stop(&self, host: &HostSeen, job: &JobId) -> Result<(), Away> {
-        let client = self.host(host)?;
+        let http = kit_http::Client::builder(&host.url).request_timeout(STOP_TIMEOUT).build();
+        let client = HostClient::from_client(http.map_err(away)?);
         let (stopping, job) = (self.stopping.clone(), job.clone());
         {
             let mut stopping = stopping.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,10 +172,18 @@ impl Cluster for Live {
                 return Ok(());
             }
         }
+        let routers = self.routers.clone();
         self.tasks.spawn_until_stop("stop", async move {
-            // Traffic ends before the program does.
-            if let Err(error) = client.deregister_job(&job).await {
-                tracing::debug!(%job, %error, "job not taken out of its services");
+            match client.deregister_job(&job).await {
+                Ok(()) => {
+                    tokio::time::sleep(NOTICE).await;
+                    if !routers.drained(&job, DRAIN).await {
+                        tracing::info!(%job, "stopping a job that still has requests");
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%job, %error, "job not taken out of its services");
+                }
             }
             if let Err(error) = client.stop_job(&job).await {
                 tracing::debug!(%job, %error, "job not stopped");

@@ -93,6 +93,14 @@ pub(crate) fn process_of<'a>(
     formation.release.as_ref()?.processes.get(name.as_str())
 }
 
+/// The services that know a process's jobs once they are up: its own, and those that its host registers
+/// for its ports.
+pub(crate) fn services_of(process: &ProcessType) -> Vec<String> {
+    let of_ports = process.ports.iter().filter_map(|port| port.service.as_ref());
+    let names = of_ports.map(|service| &service.name).chain([&process.service]);
+    names.filter(|name| !name.is_empty()).cloned().collect()
+}
+
 /// A recorded job's id on its host; none for one that has no host yet.
 pub(crate) fn id_of(job: &Job) -> Option<JobId> {
     job.id.clone().or_else(|| job.uuid.as_ref()?.on(job.host_id.as_ref()?).ok())

@@ -18,6 +18,8 @@ use crate::view::{self, View};
 
 /// How long a host that refused a type is not asked again.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
+/// How long a job is looked at often, until it is up.
+const COMES_UP: Duration = Duration::from_secs(60);
 /// How many jobs are started at a time.
 const STARTED_AT_ONCE: usize = 16;
 /// What is remembered of ended jobs that nobody replaces.
@@ -28,11 +30,18 @@ pub(crate) struct Scheduler<C> {
     cluster: Arc<C>,
     policy: Policy,
     memory: Memory,
+    /// Whether jobs are coming up that were ordered lately.
+    awaits_jobs: bool,
 }
 
 impl<C: Cluster> Scheduler<C> {
     pub(crate) fn new(cluster: Arc<C>, policy: Policy) -> Self {
-        Self { cluster, policy, memory: Memory::default() }
+        Self { cluster, policy, memory: Memory::default(), awaits_jobs: false }
+    }
+
+    /// Whether the last round saw jobs that are coming up: the next one had better be soon.
+    pub(crate) fn awaits_jobs(&self) -> bool {
+        self.awaits_jobs
     }
 
     /// The formation has been asked to change: look at it until its request is fulfilled.
@@ -49,6 +58,7 @@ impl<C: Cluster> Scheduler<C> {
         self.tell_states(&mut view, now, wall).await;
         self.tell_vanished(&mut view).await;
         let snapshot = view.snapshot(&self.memory, wall);
+        self.awaits_jobs = snapshot.jobs.iter().any(|job| comes_up(job, wall));
         let plan = placement::plan(&snapshot, &self.policy, now);
         self.forget_lost(&mut view, &plan).await;
         for stop in plan.stops() {
@@ -429,6 +439,16 @@ fn build(view: &View, id: &JobId, job: &Job) -> Option<host_api::Job> {
         builder.formation_job(id.clone(), &job.process_type, bindings.collect())
     });
     built.map_err(|error| tracing::warn!(job = %id, %error, "release cannot be run")).ok()
+}
+
+fn comes_up(job: &placement::Job, wall: Wall) -> bool {
+    let age = wall.since_epoch().saturating_sub(job.created.since_epoch());
+    match job.state {
+        placement::JobState::Intended | placement::JobState::Starting => age < COMES_UP,
+        placement::JobState::Resurrecting
+        | placement::JobState::Running
+        | placement::JobState::Stopping => false,
+    }
 }
 
 fn is_fulfilled(key: &FormationKey, snapshot: &Snapshot) -> bool {

@@ -24,6 +24,8 @@ const SERVICE: &str = "controller-scheduler";
 const MAX_WAITING: usize = 256;
 /// Pauses between rounds that nothing asked for.
 const RESYNC: Duration = Duration::from_secs(10);
+/// Pause between rounds while jobs come up.
+const SOON: Duration = Duration::from_millis(250);
 /// Events of one moment make one round.
 const SETTLE: Duration = Duration::from_millis(20);
 
@@ -260,7 +262,9 @@ async fn rounds(
             Ok(plan) => {
                 pause.reset();
                 note(&report, &plan);
-                until_next(&plan, clock.mono())
+                let wait = until_next(&plan, clock.mono());
+                // Nobody tells of a service that a job has come up in.
+                if scheduler.awaits_jobs() { wait.min(SOON) } else { wait }
             }
             Err(error) => {
                 tracing::warn!(%error, "round not possible, trying again");

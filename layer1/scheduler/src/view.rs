@@ -145,8 +145,8 @@ async fn ask_services<C: Cluster>(cluster: &C, view: &mut View) -> Result<(), Aw
         release.filter(|(name, _)| formation.processes.get(*name).is_some_and(|count| *count > 0))
     });
     let services: BTreeSet<String> =
-        processes.map(|(_, process)| process.service.clone()).collect();
-    for service in services.into_iter().filter(|service| !service.is_empty()) {
+        processes.flat_map(|(_, process)| records::services_of(process)).collect();
+    for service in services {
         let jobs = cluster.answering(&service).await?;
         view.answering.insert(service, jobs);
     }
@@ -154,18 +154,16 @@ async fn ask_services<C: Cluster>(cluster: &C, view: &mut View) -> Result<(), Aw
 }
 
 impl View {
-    /// Whether a job can be said to be up: one with a service when the service knows it.
+    /// Whether a job can be said to be up: one with services when all of them know it.
     pub(crate) fn answers(&self, active: &ActiveJob, key: &FormationKey) -> bool {
         let process = self.formations.get(key).and_then(|formation| {
             records::process_of(formation, &records::process_type(&active.job))
         });
-        match process.filter(|_| records::is_formation_job(&active.job)) {
-            Some(process) if !process.service.is_empty() => self
-                .answering
-                .get(&process.service)
-                .is_none_or(|jobs| jobs.contains(&active.job.id)),
-            Some(_) | None => true,
-        }
+        let process = process.filter(|_| records::is_formation_job(&active.job));
+        process.into_iter().flat_map(records::services_of).all(|service| {
+            let known = self.answering.get(&service);
+            known.is_none_or(|jobs| jobs.contains(&active.job.id))
+        })
     }
 
     /// Whether an ended job's host is about to start its successor.

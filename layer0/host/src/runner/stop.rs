@@ -64,6 +64,8 @@ async fn end(host: &Host, job: &JobId) {
         return;
     }
     let dir = host.job_dir(job);
+    // Out of its services first: the supervisor holds the signal until discoverd has confirmed that.
+    send(job, order(&dir, Order::Deregister).await);
     send(job, order(&dir, Order::Signal { signal: TERM }).await);
     let ended = phase.wait_for(|phase| *phase >= Phase::Ended);
     if tokio::time::timeout(host.config.stop_grace, ended).await.is_ok() {

@@ -133,3 +133,24 @@ pub struct AppDeletionEvent {
     /// Why it failed; empty when it did not.
     pub error: String,
 }
+
+/// The releases that a garbage collection deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AppGarbageCollection {
+    /// The app.
+    #[serde(serialize_with = "crate::wire::none_as_blank", deserialize_with = "blank_as_none")]
+    pub app_id: Option<AppId>,
+    /// What went; null when nothing did.
+    pub deleted_releases: Option<Vec<ReleaseId>>,
+}
+
+/// The data of an event `app_garbage_collection`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AppGarbageCollectionEvent {
+    /// What was deleted.
+    pub app_garbage_collection: Option<AppGarbageCollection>,
+    /// Why it failed; empty when it did not.
+    pub error: String,
+}

@@ -24,8 +24,9 @@ mod volume;
 mod wire;
 
 pub use app::{
-    App, AppDeletion, AppDeletionEvent, AppRelease, AppUpdate, META_DEPLOY_BATCH_SIZE,
-    META_GC_MAX_INACTIVE, META_SYSTEM_APP, META_SYSTEM_CRITICAL, Strategy,
+    App, AppDeletion, AppDeletionEvent, AppGarbageCollection, AppGarbageCollectionEvent,
+    AppRelease, AppUpdate, META_DEPLOY_BATCH_SIZE, META_GC_MAX_INACTIVE, META_SYSTEM_APP,
+    META_SYSTEM_CRITICAL, Strategy,
 };
 pub use artifact::{Artifact, ArtifactType, META_BLOBSTORE, META_SYSTEM_IMAGE};
 pub use client::{Client, EventStream, EventsFrom, FormationStream};

@@ -5,8 +5,10 @@
 mod bad_input;
 mod deploys;
 mod examples;
+mod fake_scheduler;
 mod hosts;
 mod outages;
 mod routes;
 mod streams;
 mod support;
+mod worker;

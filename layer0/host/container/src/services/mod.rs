@@ -97,6 +97,11 @@ impl Services {
         self.entries.iter().all(|entry| entry.registration.is_quiet())
     }
 
+    /// Whether they were taken out for good and discoverd has not confirmed it yet.
+    pub(crate) fn is_leaving(&self) -> bool {
+        !self.running && !self.is_quiet()
+    }
+
     /// Registers at these URLs from now on.
     pub(crate) fn set_discoverd(&mut self, urls: &str, now: Instant) {
         self.discoverd = Discoverd::parse(urls);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Supervisor;
+use super::{DEREGISTER, Supervisor};
 use crate::protocol::{ClientFrame, Notice, Order, Request, Stream};
 
 impl Supervisor {
@@ -49,6 +49,9 @@ impl Supervisor {
                 }
                 if self.is_starting() {
                     self.held_signal = Some((signal, now));
+                } else if signal == libc::SIGTERM && self.services.is_leaving() {
+                    // Whoever asked for both wants them in this order.
+                    self.held_signal = Some((signal, now + DEREGISTER));
                 } else {
                     self.send_signal(signal)?;
                 }
