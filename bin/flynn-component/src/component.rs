@@ -15,38 +15,59 @@ use kit_tasks::{Running, Tasks};
 #[command(name = "flynn-component", version)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    component: Component,
+    pub(crate) program: Program,
+}
+
+/// What this program can be.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Program {
+    #[command(flatten)]
+    Component(Component),
+    /// Builds the source on standard input into a slug, and ends
+    Builder,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
-enum Component {
+pub(crate) enum Component {
     /// Apps, releases, formations and their events
     Controller,
+    /// Deployments and what else is done in the background
+    Worker,
     /// Keeps what runs equal to what is wanted
     Scheduler,
     /// Files by name for builds and hosts
     Blobstore,
+    /// Pushes with git
+    Gitreceive,
     /// The newest log lines of every app
     Logaggregator,
 }
 
 /// Starts the chosen component below `tasks`.
-pub(crate) async fn start(arguments: Arguments, tasks: &Tasks) -> anyhow::Result<()> {
-    let running = match arguments.component {
+pub(crate) async fn start(component: Component, tasks: &Tasks) -> anyhow::Result<()> {
+    let running = match component {
         Component::Controller => {
             let config = controller::Config::from_env(variable)?;
             controller::start(config, tasks).await.context("the controller cannot start")?
+        }
+        Component::Worker => {
+            let config = controller::worker::Config::from_env(variable)?;
+            controller::worker::start(config, tasks).await.context("the worker cannot start")?
         }
         Component::Scheduler => scheduler::start(scheduler_config()?, tasks)
             .await
             .context("the scheduler cannot start")?,
         Component::Blobstore => blobstore(tasks).await.context("the blobstore cannot start")?,
+        Component::Gitreceive => {
+            let config = gitreceive::Config::from_env(variables())?;
+            gitreceive::start(config, tasks).await.context("gitreceive cannot start")?
+        }
         Component::Logaggregator => {
             let config = logaggregator::Config::from_env(variable)?;
             logaggregator::start(config, tasks).await.context("the log aggregator cannot start")?
         }
     };
-    tracing::info!(component = ?arguments.component, addrs = ?running.addrs, "started");
+    tracing::info!(?component, addrs = ?running.addrs, "started");
     Ok(())
 }
 
@@ -79,4 +100,10 @@ fn scheduler_config() -> anyhow::Result<scheduler::Config> {
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// The environment, as far as it is text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let text = |value: std::ffi::OsString| value.into_string().ok();
+    std::env::vars_os().filter_map(move |(name, value)| Some((text(name)?, text(value)?)))
 }

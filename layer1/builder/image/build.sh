@@ -1,0 +1,3 @@
+#!/bin/sh
+# The name that build jobs know the builder by.
+exec /usr/bin/flynn-component builder "$@"
