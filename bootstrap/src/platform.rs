@@ -52,7 +52,10 @@ fn controller() -> Vec<Step> {
         Step { id: "scheduler-inception", action: Action::AddApp("scheduler") },
         Step {
             id: "controller-scale",
-            action: Action::ScaleApp { app: "controller", counts: vec![("web", ONE_OR_TWO)] },
+            action: Action::ScaleApp {
+                app: "controller",
+                counts: vec![("web", ONE_OR_TWO), ("worker", ONE_OR_TWO)],
+            },
         },
         Step {
             id: "provider-postgres",
@@ -204,16 +207,28 @@ fn controller_app() -> AppSpec {
             ("NAME_SEED", made("name-seed", "Data")),
             ("CA_CERT", made("controller-cert", "CACert")),
         ],
-        processes: vec![process(
-            "web",
-            ONE_OR_TWO,
-            ProcessType {
-                args: args(&["/bin/flynn-component", "controller"]),
-                ports: vec![served(80, "controller")],
-                service: "controller".to_owned(),
-                ..ProcessType::default()
-            },
-        )],
+        processes: vec![
+            process(
+                "web",
+                ONE_OR_TWO,
+                ProcessType {
+                    args: args(&["/bin/flynn-component", "controller"]),
+                    ports: vec![served(80, "controller")],
+                    service: "controller".to_owned(),
+                    ..ProcessType::default()
+                },
+            ),
+            process(
+                "worker",
+                ONE_OR_TWO,
+                ProcessType {
+                    args: args(&["/bin/flynn-component", "worker"]),
+                    ports: vec![served(80, "controller-worker")],
+                    service: "controller-worker".to_owned(),
+                    ..ProcessType::default()
+                },
+            ),
+        ],
         resources: database_of_its_own(),
         ..app("controller", "component")
     }
