@@ -10,6 +10,9 @@ use kit_ids::ArtifactId;
 
 use crate::config::User;
 
+/// Whose manifest it is: equal slugs of two builds share their layers, never their manifest, which goes
+/// with its artifact.
+const SLUG_META: &str = "slugbuilder.slug";
 /// Which process types a slug has, a comma list.
 const PROCESS_TYPES_META: &str = "slugbuilder.process_types";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -34,6 +37,7 @@ impl Image {
         let rootfs = Rootfs { platform: Some(Platform::amd64_linux()), layers };
         let manifest = ImageManifest {
             entrypoints: BTreeMap::from([(DEFAULT_ENTRYPOINT.to_owned(), entrypoint())]),
+            meta: BTreeMap::from([(SLUG_META.to_owned(), slug.to_string())]),
             rootfs: vec![rootfs],
             ..ImageManifest::default()
         };
@@ -75,7 +79,7 @@ mod tests {
         let id = layer.id.to_string();
         let image = Image::new(&slug, "http://b", vec![layer], &["web", "worker"]).unwrap();
         let want = format!(
-            r#"{{"_type":"application/vnd.flynn.image.manifest.v1+json","entrypoints":{{"_default":{{"args":["/runner/init","bash"],"cwd":"/app","env":{{"HOME":"/app","PATH":"{PATH}","TERM":"xterm"}},"gid":5000,"uid":5000}}}},"rootfs":[{{"layers":[{{"hashes":{{"sha512_256":"{id}"}},"id":"{id}","length":5,"type":"application/vnd.flynn.image.squashfs.v1"}}],"platform":{{"architecture":"amd64","os":"linux"}}}}]}}"#
+            r#"{{"_type":"application/vnd.flynn.image.manifest.v1+json","entrypoints":{{"_default":{{"args":["/runner/init","bash"],"cwd":"/app","env":{{"HOME":"/app","PATH":"{PATH}","TERM":"xterm"}},"gid":5000,"uid":5000}}}},"meta":{{"slugbuilder.slug":"{slug}"}},"rootfs":[{{"layers":[{{"hashes":{{"sha512_256":"{id}"}},"id":"{id}","length":5,"type":"application/vnd.flynn.image.squashfs.v1"}}],"platform":{{"architecture":"amd64","os":"linux"}}}}]}}"#
         );
         assert_eq!(String::from_utf8(image.manifest.clone()).unwrap(), want);
         let wire = serde_json::to_value(&image.artifact).unwrap();
