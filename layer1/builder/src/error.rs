@@ -83,6 +83,14 @@ pub enum BuildError {
         /// Why.
         source: slug::ReleaseError,
     },
+    /// A runtime that a buildpack names but did not install.
+    #[error(
+        "{line:?} in the list of used runtimes names none that is installed: NAME VERSION does"
+    )]
+    Runtime {
+        /// What it names.
+        line: String,
+    },
     /// A file of the app that leads elsewhere.
     #[error("{} leads out of the app", .0.display())]
     Outside(PathBuf),
@@ -131,6 +139,7 @@ impl BuildError {
             | Self::OutOfMemory { .. }
             | Self::Timeout { .. }
             | Self::Release { .. }
+            | Self::Runtime { .. }
             | Self::Outside(_)
             | Self::Store(_)
             | Self::Cache(_)

@@ -1,7 +1,9 @@
 //! Language runtimes as layers of their own below the app's: a buildpack installs one into
-//! `$FLYNN_RUNTIMES/NAME/VERSION`, where it will also run. All apps with that runtime share its layer,
-//! which is made and stored once; the next build of the app gets it from there (docs/adr/0003).
+//! `$FLYNN_RUNTIMES/NAME/VERSION`, where it will also run, and adds the line `NAME VERSION` to
+//! `$FLYNN_RUNTIMES/used`. All apps with that runtime share its layer, which is made and stored once; the
+//! next build of the app gets it from there (docs/adr/0003).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,9 @@ use crate::pack::{self, Packed, Times, Tree};
 
 /// The file in the build cache that names the runtimes of the build before.
 const RECORD: &str = ".flynn-runtimes.json";
+/// The file in which buildpacks say which runtimes the app needs, and how many it may need.
+const USED: &str = "used";
+const MAX_USED: usize = 20;
 /// The most a runtime may weigh.
 const MAX_SIZE: u64 = 2 << 30;
 /// The system's owner: no app changes its runtime.
@@ -151,12 +156,10 @@ fn unpack(
     Ok(true)
 }
 
-/// Finds the runtimes that are there after the buildpacks have run, makes layers of the new ones and
-/// records all for the next build.
+/// Makes layers of the runtimes that the app needs and that are new, and records all for the next build.
 pub(crate) async fn pack(build: &Build<'_>, known: Known) -> Result<Runtimes, BuildError> {
-    let reading = || BuildError::io("cannot look for runtimes");
     let mut runtimes = Runtimes { all: Vec::new(), made: Vec::new() };
-    for (name, version) in installed(&build.layout.runtimes).map_err(reading())? {
+    for (name, version) in used(&build.layout.runtimes)? {
         let same = |runtime: &&Runtime| runtime.name == name && runtime.version == version;
         if let Some(runtime) = known.0.iter().find(same) {
             runtimes.all.push(runtime.clone());
@@ -191,26 +194,31 @@ async fn pack_one(
     .await
 }
 
-/// Name and version of each folder, sorted.
-fn installed(runtimes: &Path) -> io::Result<Vec<(String, String)>> {
-    let mut found = Vec::new();
-    for name in folders(runtimes)? {
-        for version in folders(&runtimes.join(&name))? {
-            found.push((name.clone(), version));
+/// What the buildpacks named, sorted; each must be there.
+fn used(runtimes: &Path) -> Result<BTreeSet<(String, String)>, BuildError> {
+    let reading = BuildError::io("cannot read which runtimes are used");
+    let folder = runtimes.canonicalize().map_err(reading)?;
+    // A link could lead to what only the builder may read.
+    let file = folder.join(USED);
+    let is_file = fs::symlink_metadata(&file).is_ok_and(|found| found.is_file());
+    let text = is_file.then(|| fs::read_to_string(&file).ok()).flatten().unwrap_or_default();
+    let mut found = BTreeSet::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()).take(MAX_USED) {
+        let (name, version) = line.split_once(' ').unwrap_or((line, ""));
+        let is_there = is_name(name) && is_name(version) && is_folder(&folder, name, version);
+        if !is_there {
+            return Err(BuildError::Runtime { line: line.to_owned() });
         }
+        found.insert((name.to_owned(), version.to_owned()));
     }
     Ok(found)
 }
 
-fn folders(at: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(at)? {
-        let entry = entry?;
-        let name = entry.file_name().into_string().ok().filter(|name| is_name(name));
-        names.extend(name.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir())));
-    }
-    names.sort();
-    Ok(names)
+/// Whether a runtime is a folder in a folder, and no link.
+fn is_folder(runtimes: &Path, name: &str, version: &str) -> bool {
+    let outer = runtimes.join(name);
+    let is_real = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    is_real(&outer) && is_real(&outer.join(version))
 }
 
 #[cfg(test)]

@@ -81,7 +81,9 @@ async fn a_runtime_is_a_layer_of_its_own_and_comes_back() {
           touch "$to/bin/lang" 2>/dev/null || echo "and cannot be changed"
         else
           mkdir -p "$to/bin"; echo language > "$to/bin/lang"
-        fi"#;
+        fi
+        [ -f "$1/unused" ] || echo lang 1.2.3 >> "$FLYNN_RUNTIMES/used"
+        [ ! -f "$1/missing" ] || echo lang 9 >> "$FLYNN_RUNTIMES/used""#;
     world.own_buildpack("10-test", &[TAKES_ALL, ("bin/compile", compile)]);
     let first = world.build(&[("a", "1")]).await.ok();
     assert!(first.out.contains("on the shared runtime lang 1.2.3"), "{}", first.out);
@@ -97,6 +99,11 @@ async fn a_runtime_is_a_layer_of_its_own_and_comes_back() {
     let third = world.build(&[("a", "2")]).await.ok();
     assert!(!third.out.contains("runtime is back"), "{}", third.out);
     assert!(world.newest_slug().contains_key("runtimes/lang/1.2.3/bin/lang"));
+    let fourth = world.build(&[("unused", "")]).await.ok();
+    assert!(fourth.out.contains("runtime is back"), "{}", fourth.out);
+    assert!(!world.newest_slug().contains_key("runtimes/lang/1.2.3/bin/lang"));
+    let (text, _) = world.build(&[("missing", "")]).await.failure();
+    assert!(text.starts_with("\"lang 9\" in the list of used runtimes names none"), "{text}");
     world.end().await;
 }
 

@@ -61,6 +61,7 @@ install_runtime() {
     ln -sfn ../lib/node_modules/npm/bin/npm-cli.js "$runtime/bin/npm"
     ln -sfn ../lib/node_modules/npm/bin/npx-cli.js "$runtime/bin/npx"
   fi
+  echo "node $version" >>"$FLYNN_RUNTIMES/used"
   export PATH=$runtime/bin:$PATH npm_config_nodedir=$runtime
   echo "Node.js $(node --version), npm $(npm --version)"
 }
