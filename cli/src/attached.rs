@@ -152,7 +152,8 @@ struct Signals {
 impl Signals {
     fn take() -> Result<Self, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
-        let failed = |source| Failure::Io { what: "could not listen to signals".to_owned(), source };
+        let failed =
+            |source| Failure::Io { what: "could not listen to signals".to_owned(), source };
         let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let terminate = signal(SignalKind::terminate()).map_err(failed)?;
         TAKEN.store(true, std::sync::atomic::Ordering::SeqCst);

@@ -43,10 +43,7 @@ pub(super) async fn pass(source: Source, tty: bool, writer: &Mutex<FrameWriter>)
     std::future::pending().await
 }
 
-async fn pipe(
-    mut source: impl AsyncRead + Unpin,
-    writer: &Mutex<FrameWriter>,
-) -> io::Result<()> {
+async fn pipe(mut source: impl AsyncRead + Unpin, writer: &Mutex<FrameWriter>) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
         // What cannot be read any more has ended.

@@ -59,8 +59,12 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Outcome {
         Action::Psql { arguments } => {
             let mut job = database.job("psql", &arguments);
             job.env.insert("PAGER".to_owned(), "less".to_owned());
-            job.env.insert("LESS".to_owned(), "--ignore-case --LONG-PROMPT --SILENT \
-                --tabs=4 --quit-if-one-screen --no-init --quit-at-eof".to_owned());
+            job.env.insert(
+                "LESS".to_owned(),
+                "--ignore-case --LONG-PROMPT --SILENT \
+                --tabs=4 --quit-if-one-screen --no-init --quit-at-eof"
+                    .to_owned(),
+            );
             let term = context.environment.term.clone();
             if attached::is_interactive() {
                 job = attached::with_terminal(job, term.as_deref());
@@ -74,7 +78,8 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Outcome {
         }
         Action::Restore { quiet: _, file } => {
             let name = database.name().to_owned();
-            let flags = ["-d", &name, "-n", "public", "--clean", "--if-exists", "--no-owner", "--no-acl"];
+            let flags =
+                ["-d", &name, "-n", "public", "--clean", "--if-exists", "--no-owner", "--no-acl"];
             let job = database.job("pg_restore", &flags);
             let input = match file {
                 Some(path) => {

@@ -15,8 +15,10 @@ const SLUG_INIT: &str = "/runner/init";
 
 /// Run a job
 #[derive(Debug, clap::Parser)]
-#[command(override_usage = "flynn run [-d] [-r <release>] [-e <entrypoint>] [-l] [--limits <limits>] \
-    [--profiles <profiles>] [--mounts-from <proc>] [--] <command> [<argument>...]")]
+#[command(
+    override_usage = "flynn run [-d] [-r <release>] [-e <entrypoint>] [-l] [--limits <limits>] \
+    [--profiles <profiles>] [--mounts-from <proc>] [--] <command> [<argument>...]"
+)]
 pub(crate) struct Args {
     /// Do not wait for it; its output goes to the log
     #[arg(short, long)]
@@ -73,8 +75,7 @@ pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Outcome {
 
 fn new_job(args: &Args, release: &Release) -> Result<NewJob, Failure> {
     let is_from_git = release.meta.get("git").is_some_and(|git| git == "true");
-    let mut command: Vec<String> =
-        args.entrypoint.iter().chain(&args.command).cloned().collect();
+    let mut command: Vec<String> = args.entrypoint.iter().chain(&args.command).cloned().collect();
     if is_from_git && command.first().is_none_or(|first| !is_slug_init(first)) {
         command.insert(0, SLUG_INIT.to_owned());
     }

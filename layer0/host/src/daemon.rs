@@ -125,6 +125,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Daemon, StartError> {
         served.map_err(|source| StartError::Folder { what: "the listener", source })?;
     }
     tasks.spawn_until_stop("publish", crate::publish::publish(host.clone()));
+    tasks.spawn_until_stop("registration", crate::registration::serve(host.clone()));
     tasks.spawn_until_stop("collect layers", collect(host.clone()));
     tracing::info!(url = %host.url, id = %host.config.id, "host is up");
     Ok(Daemon { running: Running { addrs, tasks }, host })

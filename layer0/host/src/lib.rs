@@ -14,6 +14,7 @@ mod nets;
 mod probe;
 mod publish;
 mod ranges;
+mod registration;
 mod registry;
 mod runner;
 mod scratch;

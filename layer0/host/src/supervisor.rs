@@ -1,12 +1,16 @@
 //! Talking to supervisors from the event loop, and starting them behind a seam that tests replace.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use host_container::Cgroups;
 use host_container::protocol::{
     ClientFrame, Decoder, JobSpec, Notice, Order, Request, SupervisorFrame,
 };
+use host_network::Partition;
+use kit_ids::JobId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -14,12 +18,20 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 /// How long a supervisor may take to answer an order.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 const CHUNK: usize = 64 * 1024;
+/// How long killed processes may take to leave their group.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts supervisors.
 pub trait Launcher: Send + Sync + std::fmt::Debug {
     /// Starts the supervisor of a job and gives its pid. It outlives the daemon. The pid is this
     /// process's child and is reaped by the caller.
     fn launch(&self, spec: &JobSpec) -> io::Result<Option<std::process::Child>>;
+
+    /// Ends what an earlier daemon's jobs left under `prefix`: processes whose supervisor is gone, and
+    /// their groups. Those of `live` jobs stay. Gives the number of jobs.
+    fn sweep(&self, _prefix: &str, _live: &BTreeSet<JobId>) -> io::Result<usize> {
+        Ok(0)
+    }
 }
 
 /// Executes `flynn-init`.
@@ -32,6 +44,23 @@ pub struct ExecLauncher {
 impl Launcher for ExecLauncher {
     fn launch(&self, spec: &JobSpec) -> io::Result<Option<std::process::Child>> {
         host_container::launch(&self.init_binary, spec).map(Some)
+    }
+
+    fn sweep(&self, prefix: &str, live: &BTreeSet<JobId>) -> io::Result<usize> {
+        let trees = Cgroups::detect()?;
+        let mut swept = 0;
+        for partition in Partition::ALL {
+            for name in trees.job_names(prefix, partition.as_str())? {
+                if live.iter().any(|job| job.as_str() == name) {
+                    continue;
+                }
+                let group = trees.job(prefix, partition.as_str(), &name)?;
+                group.kill()?;
+                group.remove(SWEEP_PATIENCE)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
     }
 }
 

@@ -205,7 +205,8 @@ fn next_position(newest: Option<Position>, now: DateTime<Utc>) -> Position {
 
 /// The apps that have files in the folder, as their files are named.
 fn apps_in(dir: &Path) -> io::Result<BTreeSet<String>> {
-    let names = fs::read_dir(dir)?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names =
+        fs::read_dir(dir)?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let app = |name: String| {
         let stem = name.strip_suffix(".log")?.get(..APP_ID)?;
         stem.parse::<AppId>().ok().map(|app| app.to_string())

@@ -33,6 +33,7 @@ pub(crate) async fn adopt_all(host: &Arc<Host>) -> Result<(), StoreError> {
             hold_layers(host, record).await;
         }
     }
+    sweep_processes(host, &live).await;
     restore_network(host, &live).await;
     host.scratch.sweep(&live).await;
     sweep_layers(host).await;
@@ -90,6 +91,18 @@ async fn hold_layers(host: &Arc<Host>, record: &Record) {
         Ok(Ok(layers)) => host.hold(&job.id, layers),
         Ok(Err(error)) => tracing::warn!(job = %job.id, %error, "layers of a running job"),
         Err(error) => tracing::warn!(job = %job.id, %error, "layers of a running job"),
+    }
+}
+
+/// Processes of jobs whose supervisor is gone end before their disks and addresses are given away.
+async fn sweep_processes(host: &Arc<Host>, live: &[JobId]) {
+    let (host, live) = (host.clone(), live.iter().cloned().collect());
+    let sweep = move || host.launcher.sweep(&host.config.cgroup_prefix, &live);
+    match tokio::task::spawn_blocking(sweep).await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(jobs)) => tracing::warn!(jobs, "groups without a supervisor ended"),
+        Ok(Err(error)) => tracing::warn!(%error, "groups of ended jobs stay"),
+        Err(error) => tracing::warn!(%error, "groups of ended jobs stay"),
     }
 }
 

@@ -80,6 +80,8 @@ pub(super) struct Made {
     pub(super) network: NetworkSpec,
     pub(super) limits: Limits,
     pub(super) discoverd: Option<String>,
+    /// Where a job that registers itself does so.
+    pub(super) registration: Option<String>,
 }
 
 /// The job's partition.
@@ -153,7 +155,8 @@ pub(super) fn hostname(job: &JobId) -> String {
 /// The supervisor's description of a filled-in job.
 pub(super) fn describe(config: &Config, job: &Job, made: Made) -> Result<JobSpec, BadJob> {
     let partition = partition_of(job)?;
-    let env = environment(config, job, partition, made.discoverd.as_deref());
+    let told = discoverd_of(partition, made.discoverd.as_deref(), made.registration.as_deref());
+    let env = environment(config, job, told);
     let services = services(&job.config.ports, env.get("EXTERNAL_IP"))?;
     let wire = &job.config;
     let limits = made.limits;
@@ -206,13 +209,8 @@ pub(super) fn describe(config: &Config, job: &Job, made: Made) -> Result<JobSpec
 }
 
 /// Lowest precedence first: what every job has, what the daemon knows, the job's own, what nobody may
-/// change. Discoverd is told to jobs of the platform only.
-fn environment(
-    config: &Config,
-    job: &Job,
-    partition: Partition,
-    discoverd: Option<&str>,
-) -> BTreeMap<String, String> {
+/// change.
+fn environment(config: &Config, job: &Job, discoverd: Option<&str>) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     let mut set = |key: &str, value: &str| {
         env.insert(key.to_owned(), value.to_owned());
@@ -222,7 +220,7 @@ fn environment(
     set("HOME", "/");
     set("EXTERNAL_IP", &config.external_ip.to_string());
     set("LISTEN_IP", "");
-    if let (Partition::System, Some(urls)) = (partition, discoverd) {
+    if let Some(urls) = discoverd {
         set("DISCOVERD", urls);
     }
     for (key, value) in &job.config.env {
@@ -231,6 +229,18 @@ fn environment(
     set("HOSTNAME", &hostname(&job.id));
     set("container", "");
     env
+}
+
+/// The platform's jobs ask discoverd; those of people at most the host's proxy.
+fn discoverd_of<'a>(
+    partition: Partition,
+    discoverd: Option<&'a str>,
+    registration: Option<&'a str>,
+) -> Option<&'a str> {
+    match partition {
+        Partition::System => discoverd,
+        Partition::User | Partition::Background => registration,
+    }
 }
 
 fn check_ports(ports: &[Port]) -> Result<(), BadJob> {
@@ -245,11 +255,11 @@ fn check_ports(ports: &[Port]) -> Result<(), BadJob> {
     Ok(())
 }
 
-/// Checks over TLS would be asked of the daemon; it does not do them.
 fn check_kind(kind: &str) -> Result<CheckKind, BadJob> {
     match kind {
         "" | "tcp" => Ok(CheckKind::Tcp),
         "http" => Ok(CheckKind::Http),
+        "https" => Ok(CheckKind::Https),
         _ => Err(BadJob::Check),
     }
 }
@@ -406,7 +416,7 @@ mod tests {
             assert_eq!(job.config.env[key], want);
         }
         let config = Config::new("host1".parse().unwrap(), Ipv4Addr::LOCALHOST, "/data".into());
-        let env = environment(&config, &job, Partition::User, Some("http://x"));
+        let env = environment(&config, &job, discoverd_of(Partition::User, Some("http://x"), None));
         assert_eq!((env["HOME"].as_str(), env["HOSTNAME"].as_str()), ("/app", "web.1"));
         assert!(!env.contains_key("DISCOVERD"), "not for jobs of people");
         let services = services(&job.config.ports, env.get("EXTERNAL_IP")).unwrap();

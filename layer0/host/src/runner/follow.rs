@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use host_api::frame::Stream;
 use host_container::protocol::{
-    ExitRecord, Notice, Order, State, StateReport, Stream as SupervisorStream, SupervisorFrame,
+    ExitRecord, HttpsCheck, Notice, Order, State, StateReport, Stream as SupervisorStream,
+    SupervisorFrame,
 };
 use host_job::Event;
 use kit_ids::JobId;
 
 use super::pump::Pump;
-use super::stop;
+use super::{https, stop};
 use crate::host::{Host, is_direct};
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Supervisor, order};
 
 /// How long a program waits for its attachers. One that hangs must not keep the job from running.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -126,12 +127,23 @@ impl Followed<'_> {
             SupervisorFrame::Notice(Notice::ServiceDown { service, addr, reason }) => {
                 tracing::info!(job = %self.job, %service, %addr, %reason, "service down");
             }
-            // Jobs with such checks are refused before they start.
-            SupervisorFrame::Notice(Notice::HttpsCheck(_))
-            | SupervisorFrame::Notice(
+            SupervisorFrame::Notice(Notice::HttpsCheck(check)) => self.check_later(check),
+            SupervisorFrame::Notice(
                 Notice::EndOfStream { .. } | Notice::Reply { error: None, .. },
             ) => {}
         }
+    }
+
+    /// Answers the supervisor once the service has, or has not.
+    fn check_later(&self, check: HttpsCheck) {
+        let dir = self.host.job_dir(self.job);
+        self.host.tasks.spawn_until_stop("https check", async move {
+            let healthy = https::is_healthy(&check).await;
+            let result = Order::HttpsResult { check: check.check, healthy };
+            if let Err(error) = order(&dir, result).await {
+                tracing::debug!(addr = %check.addr, %error, "result of a check not told");
+            }
+        });
     }
 
     async fn state(&mut self, report: StateReport) {

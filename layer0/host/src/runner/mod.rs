@@ -5,6 +5,7 @@ mod adopt;
 mod cleanup;
 mod description;
 mod follow;
+mod https;
 mod prepare;
 mod pump;
 mod restart;

@@ -1,6 +1,7 @@
 //! Everything a job needs before its first instruction: network and discoverd known, layers there and
 //! mounted, scratch disk, user ids, address, description, supervisor.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::description::{self, BadJob, Place};
 use crate::host::{Host, app_of};
+use crate::registration;
 use crate::supervisor::Supervisor;
 
 /// How long a supervisor may take to open its socket.
@@ -109,6 +111,7 @@ pub(super) async fn make(
         network,
         limits,
         discoverd: host.settings.now().discoverd.map(|discoverd| discoverd.url),
+        registration: registers(host, &job).map(registration::url),
     };
     let spec = description::describe(&host.config, &job, made)?;
     Ok((spec, permit))
@@ -192,7 +195,17 @@ async fn network(host: &Host, job: &Job) -> Result<Option<JobNetwork>, PrepareEr
     if let Some(app) = app_of(job) {
         request = request.of_app(app);
     }
+    if let Some(bridge) = registers(host, job) {
+        request = request.allowing(bridge, registration::PORT);
+    }
     Ok(Some(host.nets.attach_job(request).await?))
+}
+
+/// The bridge, for a job of people that registers itself there; the platform's own ask discoverd.
+fn registers(host: &Host, job: &Job) -> Option<Ipv4Addr> {
+    let is_peoples = parse_partition(&job.partition) != Some(Partition::System);
+    let bridge = registration::bridge(&host.settings.now());
+    bridge.filter(|_| job.config.register && is_peoples)
 }
 
 /// Who shares a range of user ids: an app's jobs, else the job alone.

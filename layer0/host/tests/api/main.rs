@@ -5,3 +5,4 @@
 mod captures;
 mod fake;
 mod lives;
+mod sinks;
