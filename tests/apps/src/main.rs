@@ -3,9 +3,9 @@
 
 mod confined;
 mod network;
-mod page;
 mod process;
 mod sha1;
+mod webapp;
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = args.collect();
     match name.as_str() {
         "hello" => network::hello(),
-        "page" => page::run(),
+        "webapp" => webapp::run(),
         "ping" => network::http(|_| "OK".to_owned()),
         "page" => network::http(|_| "x".repeat(1024)),
         "slow" => network::slow(),

@@ -14,7 +14,7 @@ use kit_ids::{AppId, DeploymentId};
 use kit_pg::{Client, GenericClient, Listener};
 use rollout::{Counts, RequestPhase, Step, StepFailure, Terms, Verdict};
 
-use super::{Worker, sight, words};
+use super::{Worker, probe, sight, words};
 use crate::change::Change;
 use crate::failure::{Answer, Failure};
 use crate::queue::{self, Claim, Task};
@@ -239,14 +239,20 @@ impl Scene {
             return Ok(Verdict::Settled);
         };
         let seen = sight::step(db, &self.app, &self.new, &request).await?;
-        let terms = Terms {
+        let mut terms = Terms {
             wanted: self.now.new.clone(),
             timeout: self.timeout(),
             on_trial: self.on_trial(),
             probation: worker.0.config.probation,
             owed: words::owed(&self.new),
         };
-        Ok(rollout::judge(&terms, &seen))
+        let verdict = rollout::judge(&terms, &seen);
+        if matches!(verdict, Verdict::Failed(StepFailure::TooLate { .. })) {
+            // Its words last for ever, so it is worth a closer look.
+            terms.owed = probe::owed(worker, db, &self.app, &self.new).await?;
+            return Ok(rollout::judge(&terms, &seen));
+        }
+        Ok(verdict)
     }
 
     /// Whether the last step down is over: its jobs have ended, or had time enough to.

@@ -9,6 +9,7 @@ mod cleanup;
 mod config;
 mod deployment;
 mod garbage;
+mod probe;
 mod sight;
 mod words;
 
