@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use controller_api::{HealthCheck, Port, ProcessType, Service, Strategy};
+use controller_api::{HealthCheck, Port, ProcessType, Service, Strategy, VolumeReq};
 
 use crate::steps::{
     Action, AppSpec, CertificateSpec, Count, Encoding, ProcessSpec, RandomSpec, ResourceSpec,
@@ -24,6 +24,7 @@ pub(crate) fn steps() -> Vec<Step> {
     let mut steps = database();
     steps.extend(controller());
     steps.extend(edge());
+    steps.extend(pushes());
     steps
 }
 
@@ -95,6 +96,24 @@ fn edge() -> Vec<Step> {
     ]
 }
 
+/// What takes a push to a running release: the images builds and slugs run in, and git.
+fn pushes() -> Vec<Step> {
+    vec![
+        Step { id: "slugbuilder-image", action: Action::CreateArtifact { image: "stack-build" } },
+        Step { id: "slugrunner-image", action: Action::CreateArtifact { image: "stack-run" } },
+        Step { id: "gitreceive", action: Action::DeployApp(Box::new(gitreceive())) },
+        Step {
+            id: "gitreceive-route",
+            action: Action::AddRoute(RouteSpec {
+                app: "gitreceive",
+                service: "gitreceive",
+                domain: below_domain("git."),
+                drain_backends: true,
+            }),
+        },
+    ]
+}
+
 fn random(id: &'static str, length: usize, encoding: Encoding, env: &'static str) -> Step {
     let spec = RandomSpec { length, encoding, given: Value::Env(env) };
     Step { id, action: Action::GenRandom(spec) }
@@ -135,6 +154,7 @@ fn app(name: &'static str, image: &'static str) -> AppSpec {
         strategy: Strategy::AllAtOnce,
         deploy_timeout: 0,
         env: Vec::new(),
+        env_prefix: None,
         processes: Vec::new(),
         resources: Vec::new(),
     }
@@ -315,5 +335,32 @@ fn blobstore() -> AppSpec {
         )],
         resources: database_of_its_own(),
         ..app("blobstore", "component")
+    }
+}
+
+fn gitreceive() -> AppSpec {
+    // Repositories are worked on here, as large as they come, and kept in the blob store.
+    let tmp = VolumeReq { path: "/tmp".to_owned(), delete_on_stop: true };
+    AppSpec {
+        strategy: Strategy::OneByOne,
+        env: vec![
+            ("CONTROLLER_KEY", made("controller-key", "Data")),
+            ("SLUGBUILDER_18_IMAGE_ID", made("slugbuilder-image", "ID")),
+            ("SLUGRUNNER_18_IMAGE_ID", made("slugrunner-image", "ID")),
+            ("BUILD_CA_BUNDLE", Value::Env("BUILD_CA_BUNDLE")),
+        ],
+        env_prefix: Some("BUILD_ENV_"),
+        processes: vec![process(
+            "app",
+            ONE_OR_TWO,
+            ProcessType {
+                args: args(&["/bin/flynn-component", "gitreceive"]),
+                ports: vec![served(80, "gitreceive")],
+                volumes: vec![tmp],
+                service: "gitreceive".to_owned(),
+                ..ProcessType::default()
+            },
+        )],
+        ..app("gitreceive", "gitreceive")
     }
 }

@@ -52,6 +52,11 @@ pub enum Action {
     },
     /// Leads a domain to a service.
     AddRoute(RouteSpec),
+    /// Makes an image known that jobs of others run in.
+    CreateArtifact {
+        /// The image.
+        image: &'static str,
+    },
 }
 
 impl Action {
@@ -70,6 +75,7 @@ impl Action {
             Self::ScaleApp { .. } => "scale-app",
             Self::AddProvider { .. } => "add-provider",
             Self::AddRoute(_) => "add-route",
+            Self::CreateArtifact { .. } => "create-artifact",
         }
     }
 }
@@ -89,6 +95,8 @@ pub struct AppSpec {
     pub deploy_timeout: i32,
     /// Environment of all processes.
     pub env: Vec<(&'static str, Value)>,
+    /// Variables of the bootstrap's environment whose name begins so are the app's, too.
+    pub env_prefix: Option<&'static str>,
     /// The process types.
     pub processes: Vec<ProcessSpec>,
     /// What it needs of providers; their variables go into the environment.
@@ -298,6 +306,7 @@ pub(crate) fn core_app(name: &'static str) -> AppSpec {
         strategy: Strategy::AllAtOnce,
         deploy_timeout: 0,
         env: Vec::new(),
+        env_prefix: None,
         processes: Vec::new(),
         resources: Vec::new(),
     }

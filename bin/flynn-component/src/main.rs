@@ -1,5 +1,6 @@
-//! The program of what costs nothing to restart: controller, scheduler, blobstore, log aggregator, and
-//! the builder of build jobs. It only chooses; each component is a library.
+//! The program of what costs nothing to restart: controller, scheduler, blobstore, gitreceive, log
+//! aggregator, and the builder of build jobs. It only chooses; each component is a library. Started as
+//! git's hook or as `flynn-receiver` it is those.
 
 mod builder_job;
 mod component;
@@ -15,6 +16,14 @@ const GRACE: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    if let Some(role) = gitreceive::role(&name.to_string_lossy()) {
+        kit_tls::install_provider();
+        let status = gitreceive::play(role, args).await;
+        // A thread may still wait for input; nothing else is left to do.
+        std::process::exit(status.into());
+    }
     let arguments = component::Arguments::parse();
     kit_tls::install_provider();
     match arguments.program {

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use controller_api::{Client, Formation, JobState, Provider, Resource};
+use controller_api::{Client, Formation, JobState, META_SYSTEM_IMAGE, Provider, Resource};
 use kit_http::{ClientError, ErrorCode};
 use kit_ids::ProviderId;
 use router_api::Route;
+use serde::Serialize;
 use tokio::time::Instant;
 
-use super::run_app::{Plan, planned};
+use super::run_app::{Plan, image, planned};
 use super::{ActionError, Context, call};
 use crate::steps::{AppSpec, RouteSpec};
 
@@ -76,6 +77,27 @@ pub(super) async fn add_route(spec: &RouteSpec, context: &Context<'_>) -> Result
         Err(error) if !is_there(&error) => Err(adding()(error)),
         _ => Ok(()),
     }
+}
+
+/// What later steps use.
+#[derive(Serialize)]
+struct Created {
+    #[serde(rename = "ID")]
+    id: String,
+}
+
+/// Makes an image known that jobs of others run in. A second run gets the same artifact.
+pub(super) async fn create_artifact(
+    name: &str,
+    context: &mut Context<'_>,
+) -> Result<(), ActionError> {
+    let client = client(context).await?;
+    let mut artifact = image(name, context.hosts).await?;
+    artifact.meta.insert(META_SYSTEM_IMAGE.to_owned(), "true".to_owned());
+    let telling = || call(format!("telling the controller of image {name}"));
+    let known = client.create_artifact(&artifact).await.map_err(telling())?;
+    let id = known.id.ok_or(ActionError::NotRun("artifact"))?.to_string();
+    Ok(context.record.keep(context.step, &Created { id })?)
 }
 
 /// A client of the controller with the key an earlier step made.

@@ -122,6 +122,9 @@ pub(crate) async fn perform(
             controller::add_provider(name, url, &context).await.map(|()| None)
         }
         Action::AddRoute(spec) => controller::add_route(spec, &context).await.map(|()| None),
+        Action::CreateArtifact { image } => {
+            controller::create_artifact(image, &mut context).await.map(|()| None)
+        }
     }
 }
 

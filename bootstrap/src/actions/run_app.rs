@@ -113,6 +113,7 @@ async fn make_plan(spec: &AppSpec, context: &Context<'_>) -> Result<Plan, Action
     };
     let mut env = BTreeMap::new();
     resources.iter().for_each(|(_, resource)| env.extend(resource.env.clone()));
+    env.extend(passed_on(spec, context));
     env.extend(resolve_env(&spec.env, facts)?);
     let mut release = Release {
         id: Some(ReleaseId::random()),
@@ -131,6 +132,15 @@ async fn make_plan(spec: &AppSpec, context: &Context<'_>) -> Result<Plan, Action
         jobs.extend(planned);
     }
     Ok(Plan { app, release, artifacts: vec![artifact], resources, processes, jobs })
+}
+
+/// What the app gets of the bootstrap's own environment.
+fn passed_on(spec: &AppSpec, context: &Context<'_>) -> BTreeMap<String, String> {
+    let Some(prefix) = spec.env_prefix else { return BTreeMap::new() };
+    let is_meant =
+        |(name, value): &(&String, &String)| name.starts_with(prefix) && !value.is_empty();
+    let all = context.options.env.iter().filter(is_meant);
+    all.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The formation's count: that of omni process types is per host.
@@ -163,7 +173,7 @@ fn app_meta(spec: &AppSpec) -> BTreeMap<String, String> {
 }
 
 /// The image as the first host that has it knows it; the others fetch its layers from there.
-async fn image(name: &str, hosts: &[Host]) -> Result<Artifact, ActionError> {
+pub(super) async fn image(name: &str, hosts: &[Host]) -> Result<Artifact, ActionError> {
     for host in hosts {
         let images = host.client.images().await;
         let mut images = images.map_err(call(format!("listing the images of host {}", host.id)))?;

@@ -85,8 +85,14 @@ fn forget_git(cluster: &Cluster, context: &Context<'_>) {
     git.drop_global_section(&format!("http.{}", cluster.git_url));
     git.drop_global_section(&format!("credential.{}", cluster.git_url));
     if let Some(path) = context.environment.ca_path(&cluster.name) {
-        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_dir_all(ca_folder(&path));
     }
+}
+
+/// The folder that holds the certificate of `path` and nothing else.
+fn ca_folder(path: &std::path::Path) -> std::path::PathBuf {
+    path.with_extension("d")
 }
 
 fn show_default(context: &mut Context<'_>) -> Outcome {

@@ -10,7 +10,8 @@ use crate::node::{Node, binaries, on_bare_host};
 /// The domain of every test platform.
 pub const DOMAIN: &str = "flynn.localhost";
 
-const IMAGES: [&str; 3] = ["core", "component", "postgres"];
+const IMAGES: [&str; 6] =
+    ["core", "component", "postgres", "gitreceive", "stack-build", "stack-run"];
 
 /// The platform of one host.
 #[derive(Debug)]

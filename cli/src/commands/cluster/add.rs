@@ -93,11 +93,15 @@ async fn configure_git(cluster: &Cluster, context: &Context<'_>) -> Outcome {
     if pem.len() > MAX_CA {
         return Err(Failure::said("the cluster's CA certificate is larger than 1 MiB"));
     }
-    let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let folder = super::ca_folder(&path);
+    let written = std::fs::create_dir_all(&folder);
     written
         .and_then(|()| replace_file(&path, &pem))
+        .and_then(|()| replace_file(&folder.join("ca.pem"), &pem))
         .map_err(Failure::io(format!("could not write {}", path.display())))?;
     git.set_global(&format!("http.{}.sslCAInfo", cluster.git_url), path.as_os_str())?;
+    // GIT_SSL_CAINFO, where a machine sets it for all, hides the setting above, but not this one.
+    git.set_global(&format!("http.{}.sslCAPath", cluster.git_url), folder.as_os_str())?;
     let mut helper = quoted(context.environment.program.as_os_str());
     helper.push(" git-credentials");
     git.set_global(&format!("credential.{}.helper", cluster.git_url), &helper)?;
