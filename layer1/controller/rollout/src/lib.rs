@@ -10,7 +10,7 @@
 mod strategy;
 mod trial;
 
-pub use strategy::{Counts, Step, Strategy, UnknownStrategy, next_step, rollback_step};
+pub use strategy::{Counts, Step, Strategy, UnknownStrategy, next_step};
 pub use trial::{
     JobPhase, Missing, RequestPhase, SeenJob, Sight, StepFailure, TOLERATED_ENDS, Terms, Verdict,
     judge,

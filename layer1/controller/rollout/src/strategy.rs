@@ -78,11 +78,6 @@ pub fn next_step(strategy: Strategy, wanted: &ProcessCounts, now: &Counts) -> St
     }
 }
 
-/// The first step back: the old release as it was. The new formation is deleted after it.
-pub fn rollback_step(original: &ProcessCounts) -> Step {
-    Step::ScaleOld { counts: original.clone(), wait: true }
-}
-
 fn all_at_once(wanted: &ProcessCounts, now: &Counts) -> Step {
     if wanted.iter().any(|(name, count)| count_of(&now.new, name) != *count) {
         return Step::ScaleNew(wanted.clone());
@@ -226,13 +221,37 @@ mod tests {
         }
 
         #[test]
-        fn going_gradually_never_serves_with_fewer_than_wanted(count in 1_u32..8, size in 0_u32..9) {
-            for strategy in [Strategy::OneByOne, Strategy::InBatches { size }] {
-                for (old, new) in web(strategy, count) {
-                    prop_assert!(old + new >= count);
-                    prop_assert!(old + new <= count + size.max(1));
+        fn strategies_that_go_up_first_never_serve_with_fewer_than_before(
+            old in formations(), size in 0_u32..9, drops in prop::collection::btree_set("[a-c]", 0..2),
+        ) {
+            // Types that the new release lacks are meant to go.
+            let wanted: ProcessCounts =
+                old.clone().into_iter().filter(|(name, _)| !drops.contains(name)).collect();
+            let most = [(Strategy::AllAtOnce, u32::MAX), (Strategy::OneByOne, 1)];
+            let batches = (Strategy::InBatches { size }, size.max(1));
+            for (strategy, surplus) in most.into_iter().chain([batches]) {
+                let start = Counts { old: old.clone(), new: ProcessCounts::new() };
+                for now in run(strategy, &wanted, start) {
+                    for (name, count) in &wanted {
+                        let serving = count_of(&now.old, name) + count_of(&now.new, name);
+                        prop_assert!(serving >= *count, "{strategy:?}: {name} in {now:?}");
+                        let most = count.saturating_add(surplus.min(*count));
+                        prop_assert!(serving <= most, "{strategy:?}: {name} in {now:?}");
+                    }
                 }
             }
+        }
+
+        #[test]
+        fn whoever_takes_over_takes_the_same_steps(
+            strategy in strategies(), old in formations(), at in 0_usize..40,
+        ) {
+            let start = Counts { old: old.clone(), new: ProcessCounts::new() };
+            let seen = run(strategy, &old, start.clone());
+            let states: Vec<&Counts> = std::iter::once(&start).chain(&seen).collect();
+            let taken_over = states[at % states.len()].clone();
+            let rest = run(strategy, &old, taken_over);
+            prop_assert_eq!(&seen[seen.len() - rest.len()..], &rest[..]);
         }
 
         #[test]

@@ -11,9 +11,14 @@ use traffic::Traffic;
 
 const APP: &str = "page";
 /// How often the app is deployed while nobody may notice, unless `DEPLOYS` says otherwise.
-const DEPLOYS: usize = 2;
+const DEPLOYS: usize = 3;
 /// Seconds a step of a deployment may take when it shall fail by time.
 const TIMEOUT: &str = "15";
+
+/// The strategies that nobody may notice, in turn.
+const STRATEGIES: [&str; 3] = ["all-at-once", "one-by-one", "in-batches"];
+/// Apps of the platform, which are deployed like any other.
+const SYSTEM_APPS: [&str; 4] = ["logaggregator", "blobstore", "scheduler", "controller"];
 
 /// What a release is told to do, and the reason that its deployment has to give.
 const FAILURES: [(&str, &str); 4] = [
@@ -28,8 +33,10 @@ fn deploys_drop_nothing_and_say_why_they_fail() {
     on_platform("deploys", async |platform| {
         start_app(&platform).await?;
         nobody_notices_good_ones(&platform).await?;
+        a_rollback_is_a_deploy_and_releases_go(&platform).await?;
         bad_ones_fail_with_their_reason(&platform).await?;
-        a_killed_worker_is_replaced(&platform).await
+        a_killed_worker_is_replaced(&platform).await?;
+        the_platform_deploys_itself(&platform).await
     });
 }
 
@@ -58,9 +65,31 @@ async fn set(platform: &Platform, variable: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// There is no command for an app's strategy.
+fn proceed_by(platform: &Platform, strategy: &str) -> anyhow::Result<()> {
+    let mut curl = platform.node.host.command("curl");
+    curl.args(["--silent", "--fail", "--user", &format!(":{}", platform.key()?)]);
+    curl.args(["--header", "Content-Type: application/json"]);
+    curl.args(["--data", &json!({ "strategy": strategy }).to_string()]);
+    curl.arg(format!("http://controller.{DOMAIN}/apps/{APP}"));
+    platform.node.success(&mut curl)
+}
+
 async fn release_of_page(platform: &Platform) -> anyhow::Result<String> {
     let page = platform.fetch(&format!("http://{APP}.{DOMAIN}/"))?;
     page.split_whitespace().last().map(str::to_owned).context("no release on the page")
+}
+
+/// A deployment is complete when the old jobs are told to stop, a moment before they do.
+async fn another_than(platform: &Platform, release: &str) -> anyhow::Result<()> {
+    until("no old job is left", async || {
+        let listed = platform.flynn(&["-a", APP, "ps", "-a"]).unwrap_or_default();
+        !listed.lines().any(|line| line.contains(release) && !line.contains(" down "))
+    })
+    .await?;
+    let now = release_of_page(platform).await?;
+    ensure!(now != release, "the page is still {release}");
+    Ok(())
 }
 
 async fn nobody_notices_good_ones(platform: &Platform) -> anyhow::Result<()> {
@@ -69,20 +98,11 @@ async fn nobody_notices_good_ones(platform: &Platform) -> anyhow::Result<()> {
     let traffic = Traffic::start(&format!("{APP}.{DOMAIN}"));
     traffic.settled().await;
     for number in 0..deploys {
+        proceed_by(platform, STRATEGIES[number % STRATEGIES.len()])?;
         let before = release_of_page(platform).await?;
         set(platform, &format!("ROUND={number}")).await?;
-        until("only the new release answers", async || {
-            release_of_page(platform).await.is_ok_and(|release| release != before)
-        })
-        .await?;
+        another_than(platform, &before).await?;
     }
-    // The last old jobs are still on their way out.
-    until("three jobs are left", async || {
-        let listed = platform.flynn(&["-a", APP, "ps", "-a"]).unwrap_or_default();
-        let in_state = |state| listed.lines().filter(|line| line.contains(state)).count();
-        in_state(" up ") == 3 && in_state(" stopping ") == 0
-    })
-    .await?;
     let met = traffic.stop()?;
     ensure!(met.failed.is_empty(), "{met}\n{}", platform.node.log());
     ensure!(met.requests > 1000 && met.slow > 20 && met.messages > 200, "{met}");
@@ -90,6 +110,24 @@ async fn nobody_notices_good_ones(platform: &Platform) -> anyhow::Result<()> {
     let (listed, _) = flynn(platform, &["deployment"]).await?;
     let complete = listed.lines().filter(|line| line.contains("complete")).count();
     ensure!(complete > deploys, "{listed}");
+    Ok(())
+}
+
+async fn a_rollback_is_a_deploy_and_releases_go(platform: &Platform) -> anyhow::Result<()> {
+    proceed_by(platform, STRATEGIES[0])?;
+    let before = release_of_page(platform).await?;
+    let (said, succeeded) = flynn(platform, &["release", "rollback", "-y"]).await?;
+    ensure!(succeeded && said.contains("Successfully rolled back to release"), "{said}");
+    another_than(platform, &before).await?;
+    let (said, succeeded) = flynn(platform, &["release", "delete", "-y", &before]).await?;
+    let gone = format!("Deleted release {before} (deleted 0 files)");
+    ensure!(succeeded && said.contains(&gone), "{said}");
+    let (listed, _) = flynn(platform, &["release", "-q"]).await?;
+    ensure!(!listed.contains(&before), "{listed}");
+    let current = release_of_page(platform).await?;
+    let (said, succeeded) = flynn(platform, &["release", "delete", "-y", &current]).await?;
+    let refusal = "validation_error: cannot delete current app release";
+    ensure!(!succeeded && said.contains(refusal), "{said}");
     Ok(())
 }
 
@@ -130,6 +168,16 @@ async fn a_killed_worker_is_replaced(platform: &Platform) -> anyhow::Result<()> 
     let (deployed, killed) = tokio::join!(set(platform, "AFTER=death"), kill);
     deployed?;
     killed?;
-    ensure!(release_of_page(platform).await? != before, "the old release still answers");
-    Ok(())
+    another_than(platform, &before).await
+}
+
+async fn the_platform_deploys_itself(platform: &Platform) -> anyhow::Result<()> {
+    for app in SYSTEM_APPS {
+        platform
+            .flynn(&["-a", app, "env", "set", "ROUND=1"])
+            .with_context(|| format!("deploying {app}"))?;
+        let env = platform.flynn(&["-a", app, "env", "get", "ROUND"])?;
+        ensure!(env.trim() == "1", "{app}: {env}");
+    }
+    set(platform, "AFTER=deploys-of-the-platform").await
 }
