@@ -3,8 +3,11 @@
 
 mod bad_input;
 mod confinement;
+mod deploys;
+mod examples;
 mod fences;
 mod kills;
 mod one_job;
 mod platform;
+mod pushes;
 mod talking;
