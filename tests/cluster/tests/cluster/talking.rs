@@ -22,8 +22,20 @@ fn apps_are_talked_to() {
         databases_are_asked(&platform).await?;
         no_line_is_lost_with_the_daemon(&mut platform).await?;
         an_attached_job_outlives_the_daemon(&mut platform).await?;
-        no_line_is_lost_with_the_aggregator(&platform).await?;
-        Ok(())
+        let job = no_line_is_lost_with_the_aggregator(&platform).await?;
+        platform.node.power_cut().await?;
+        let is_whole = || log(&platform, &["-j", &job, "-r"]).is_ok_and(|log| log == counted(3000));
+        let back = until("the log is whole after a power cut", async || is_whole()).await;
+        back.with_context(|| platform.node.log())
+    });
+}
+
+#[test]
+fn people_watch_and_type() {
+    on_platform("watching", async |platform| {
+        platform.app(APP, &json!({"printer": {"args": [PROGRAM, "printer"]}})).await?;
+        lines_are_followed(&platform).await?;
+        a_terminal_is_one_at_both_ends(&platform).await
     });
 }
 
@@ -132,6 +144,62 @@ async fn signals_reach_the_program(platform: &Platform) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn lines_are_followed(platform: &Platform) -> anyhow::Result<()> {
+    let path = platform.home().join("followed");
+    let mut command = platform.flynn_command(&["-a", APP, "log", "-f", "-r", "-t", ""])?;
+    let mut child = command.stdin(Stdio::null()).stdout(File::create(&path)?).spawn()?;
+    let said = || std::fs::read_to_string(&path).unwrap_or_default();
+    let mut jobs = 0;
+    // The first job may print before the command follows.
+    let come = until("a followed line comes", async || {
+        jobs += 1;
+        detached(platform, &[PROGRAM, "lines", "1"]).is_ok() && said().contains("line 1\n")
+    });
+    come.await?;
+    detached(platform, &[PROGRAM, "paced", "5", "10"])?;
+    let come = until("five more come in order", async || said().ends_with(&counted(5))).await;
+    child.kill()?;
+    child.wait()?;
+    come.with_context(|| format!("{jobs} jobs: {:?}", said()))
+}
+
+/// `script` gives the command a terminal, and types what comes on its own standard input.
+async fn a_terminal_is_one_at_both_ends(platform: &Platform) -> anyhow::Result<()> {
+    let path = platform.home().join("typed");
+    let said = || std::fs::read_to_string(&path).unwrap_or_default();
+    let start = |program: &str| -> anyhow::Result<Child> {
+        let flynn = platform.flynn_command(&["-a", APP, "run", PROGRAM, program])?;
+        let mut words = vec![flynn.get_program().to_string_lossy().into_owned()];
+        words.extend(flynn.get_args().map(|word| word.to_string_lossy().into_owned()));
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+        for (name, value) in flynn.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command.stdin(Stdio::piped()).stdout(File::create(&path)?).stderr(Stdio::null());
+        Ok(command.spawn()?)
+    };
+    let mut child = start("signal")?;
+    let mut keyboard = child.stdin.take().context("piped")?;
+    let ready = until("the program is ready", async || said() == "ready\r\n").await;
+    ready.with_context(|| format!("{:?}", said()))?;
+    // Ctrl-C is a byte here, and a signal there.
+    keyboard.write_all(b"\x03")?;
+    let done = wait(child).await?;
+    ensure!(said().ends_with("got signal: interrupt\r\n"), "{:?}", said());
+    ensure!(done.status.code() == Some(0), "{done:?}");
+    // Whoever leaves a terminal stops its job.
+    let child = start("printer")?;
+    let up = || {
+        let jobs = platform.flynn(&["-a", APP, "ps", "-q"]).unwrap_or_default();
+        jobs.lines().count()
+    };
+    until("the job runs", async || up() == 1 && said().contains("print")).await?;
+    ensure!(platform.node.host.kill("flynn", PROGRAM) == 1);
+    wait(child).await?;
+    until("the job was stopped", async || up() == 0).await
+}
+
 async fn databases_are_asked(platform: &Platform) -> anyhow::Result<()> {
     platform.flynn(&["-a", APP, "resource", "add", "postgres"])?;
     let env = platform.flynn(&["-a", APP, "env"])?;
@@ -188,12 +256,18 @@ async fn an_attached_job_outlives_the_daemon(platform: &mut Platform) -> anyhow:
     Ok(())
 }
 
-async fn wait(child: Child) -> anyhow::Result<Output> {
-    Ok(tokio::task::spawn_blocking(move || child.wait_with_output()).await??)
+/// The command's end; one that does not come ends the command.
+async fn wait(mut child: Child) -> anyhow::Result<Output> {
+    let ended = until("the command ends", async || !matches!(child.try_wait(), Ok(None))).await;
+    if ended.is_err() {
+        child.kill()?;
+    }
+    let output = child.wait_with_output()?;
+    ended.map(|()| output)
 }
 
 /// An aggregator has lines in memory only; a new one gets them from the hosts' files.
-async fn no_line_is_lost_with_the_aggregator(platform: &Platform) -> anyhow::Result<()> {
+async fn no_line_is_lost_with_the_aggregator(platform: &Platform) -> anyhow::Result<String> {
     let job = detached(platform, &[PROGRAM, "lines", "3000"])?;
     let is_whole = || log(platform, &["-j", &job, "-r"]).is_ok_and(|log| log == counted(3000));
     until("the log is whole", async || is_whole()).await?;
@@ -201,5 +275,6 @@ async fn no_line_is_lost_with_the_aggregator(platform: &Platform) -> anyhow::Res
     ensure!(killed > 0, "there was no aggregator to kill");
     until("the aggregator is away", async || !is_whole()).await?;
     let back = until("the log is whole again", async || is_whole()).await;
-    back.with_context(|| platform.node.log())
+    back.with_context(|| platform.node.log())?;
+    Ok(job)
 }
