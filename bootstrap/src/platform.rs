@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use controller_api::{HealthCheck, Port, ProcessType, Service, Strategy, VolumeReq};
+use controller_api::{HealthCheck, Port, ProcessType, Resources, Service, Strategy};
+use host_api::ResourceKind;
 
 use crate::steps::{
     Action, AppSpec, CertificateSpec, Count, Encoding, ProcessSpec, RandomSpec, ResourceSpec,
@@ -16,6 +17,8 @@ use crate::values::Value;
 const POSTGRES_PROVIDER: &str = "http://postgres-api.discoverd/databases";
 /// One on a single host, several otherwise.
 const ONE_OR_TWO: Count = Count::Jobs { singleton: 1, cluster: 2 };
+/// Where gitreceive works on repositories: several pushes at a time, each with what it unpacks.
+const GIT_SCRATCH: i64 = 16 << 30;
 /// Until databases form chains, there is one server on any number of hosts.
 const ONE: Count = Count::Jobs { singleton: 1, cluster: 1 };
 
@@ -339,8 +342,10 @@ fn blobstore() -> AppSpec {
 }
 
 fn gitreceive() -> AppSpec {
-    // Repositories are worked on here, as large as they come, and kept in the blob store.
-    let tmp = VolumeReq { path: "/tmp".to_owned(), delete_on_stop: true };
+    // Repositories are worked on here and kept in the blob store. Scratch space, not a volume: it is
+    // bounded, and whoever restarts the job finds it empty.
+    let mut resources = Resources::default();
+    resources.set(ResourceKind::TempDisk, Some(GIT_SCRATCH), Some(GIT_SCRATCH));
     AppSpec {
         strategy: Strategy::OneByOne,
         env: vec![
@@ -356,7 +361,7 @@ fn gitreceive() -> AppSpec {
             ProcessType {
                 args: args(&["/bin/flynn-component", "gitreceive"]),
                 ports: vec![served(80, "gitreceive")],
-                volumes: vec![tmp],
+                resources,
                 service: "gitreceive".to_owned(),
                 ..ProcessType::default()
             },

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic, their helpers too")]
 
 mod bad_input;
+mod build_tokens;
 mod deploys;
 mod examples;
 mod fake_scheduler;
