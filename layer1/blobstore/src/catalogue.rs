@@ -80,6 +80,9 @@ pub(crate) enum Before {
 pub(crate) async fn swap(pool: &Pool, new: &NewFile<'_>, before: Before) -> Result<bool, PgError> {
     let mut client = pool.client().await?;
     let transaction = client.transaction().await?;
+    // A name that has no row cannot be locked by its row: those who make it take turns here.
+    let turn = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+    transaction.execute(turn, &[&new.name]).await?;
     let question = "SELECT file_id FROM files WHERE name = $1 AND deleted_at IS NULL FOR UPDATE";
     let row = transaction.query_opt(question, &[&new.name]).await?;
     let current: Option<Uuid> = row.map(|row| row.get(0));

@@ -7,7 +7,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use kit_pg::PgError;
 use sha2::{Digest as _, Sha512, Sha512_256};
 
 use crate::access;
@@ -65,7 +64,7 @@ pub(crate) async fn put(
         size: upload.size,
         sha512: &sha512,
     };
-    match swap(store, &new, before).await {
+    match catalogue::swap(&store.pool, &new, before).await {
         Ok(true) => Ok(StatusCode::OK.into_response()),
         Ok(false) => {
             upload.abandon(store).await;
@@ -73,18 +72,6 @@ pub(crate) async fn put(
         }
         // The swap may have been done; the sweep finds out what belongs to nobody.
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Points the name to the new file. Two that make the same name at the same time meet in the index: whom
-/// the old file does not matter to comes after the other.
-async fn swap(store: &Store, new: &NewFile<'_>, before: Before) -> Result<bool, PgError> {
-    match (catalogue::swap(&store.pool, new, before).await, before) {
-        (Err(PgError::Unique { .. }), Before::Anything) => {
-            catalogue::swap(&store.pool, new, before).await
-        }
-        (Err(PgError::Unique { .. }), Before::Nothing | Before::File(_)) => Ok(false),
-        (outcome, _) => outcome,
     }
 }
 

@@ -19,7 +19,7 @@ struct Store {
     client: Client,
     tasks: Tasks,
     _database: TestDatabase,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Store {
@@ -39,7 +39,7 @@ impl Store {
         let running =
             blobstore::start(config, Arc::new(SystemClock::start()), &tasks).await.unwrap();
         let client = Client::new(&format!("http://{}", running.addr())).unwrap();
-        let store = Self { client, tasks, _database: database, _directory: directory };
+        let store = Self { client, tasks, _database: database, directory };
         let started = Instant::now();
         while store.status(Request::get("/.well-known/status")).await != 200 {
             assert!(
@@ -49,6 +49,12 @@ impl Store {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         store
+    }
+
+    /// Files of the directory.
+    fn files(&self) -> usize {
+        let folders = std::fs::read_dir(self.directory.path()).unwrap();
+        folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
     }
 
     async fn send(&self, request: Request) -> Response {
@@ -214,4 +220,93 @@ async fn a_file_that_is_too_large_leaves_the_old_one() {
     let large = "x".repeat((64 << 20) + 1);
     assert_eq!(store.status(put("/a", &[], &large)).await, 413);
     assert_eq!(store.body("/a").await, "small");
+}
+
+fn named(digest: &str) -> String {
+    format!("/slugs/layers/{digest}.squashfs")
+}
+
+async fn conditions(backend: Backend) {
+    let store = Store::start(backend, "").await;
+    let none = [("if-none-match", "*")];
+    let foo = [("if-match", FOO_TAG)];
+    assert_eq!(store.status(put("/r.tar", &foo, "x")).await, 412, "there is nothing to match");
+    assert_eq!(store.status(put("/r.tar", &none, "foo")).await, 200);
+    assert_eq!(store.status(put("/r.tar", &none, "bar")).await, 412, "there is something");
+    assert_eq!(store.status(put("/r.tar", &foo, "foobar")).await, 200);
+    assert_eq!(store.status(put("/r.tar", &foo, "lost")).await, 412, "somebody else was first");
+    assert_eq!(store.body("/r.tar").await, "foobar");
+    let any = [("if-match", "*")];
+    assert_eq!(store.status(put("/r.tar", &any, "any")).await, 200);
+    // Of many at once that saw the same file, one replaces it.
+    let tag = store.head("/r.tar", "etag").await;
+    let same = [("if-match", tag.as_str())];
+    let puts = (0..8).map(|n| store.status(put("/r.tar", &same, &n.to_string())));
+    let mut statuses = futures_util::future::join_all(puts).await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 412, 412, 412, 412, 412, 412, 412]);
+    let puts = (0..8).map(|n| store.status(put("/new", &none, &n.to_string())));
+    let mut statuses = futures_util::future::join_all(puts).await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 412, 412, 412, 412, 412, 412, 412]);
+    // Those who do not care come one after the other.
+    let puts = (0..8).map(|n| store.status(put("/newer", &[], &n.to_string())));
+    assert_eq!(futures_util::future::join_all(puts).await, [200; 8]);
+    store.tasks.shutdown(Duration::from_secs(30)).await;
+}
+
+#[tokio::test]
+async fn a_file_is_replaced_only_by_who_saw_it_on_postgres() {
+    conditions(Backend::Postgres).await;
+}
+
+#[tokio::test]
+async fn a_file_is_replaced_only_by_who_saw_it_in_a_directory() {
+    conditions(Backend::Fs).await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_a_digest_is_the_digest_of_its_file() {
+    let store = Store::start(Backend::Fs, "").await;
+    // SHA-512/256 of "foo".
+    let foo = "d58042e6aa5a335e03ad576c6a9e43b41591bfd2077f72dec9df7930e492055d";
+    assert_eq!(store.status(put(&named(foo), &[], "foo")).await, 200);
+    assert_eq!(store.status(put(&named(foo), &[], "bar")).await, 400);
+    assert_eq!(store.body(&named(foo)).await, "foo");
+    let manifest = format!("/slugs/images/{foo}.json");
+    assert_eq!(store.status(put(&manifest, &[], "bar")).await, 400);
+    assert_eq!(store.status(put(&manifest, &[], "foo")).await, 200);
+}
+
+/// Sends the head of a PUT and half of what it promises, then goes away.
+async fn broken_put(addr: SocketAddr, path: &str) {
+    use tokio::io::AsyncWriteExt as _;
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let head = format!("PUT {path} HTTP/1.1\r\nHost: b\r\nContent-Length: 6000000\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; 3_000_000]).await.unwrap();
+}
+
+async fn half_a_file(backend: Backend) {
+    let store = Store::start(backend, "").await;
+    assert_eq!(store.status(put("/a", &[], "old")).await, 200);
+    let addr = store.client.base().authority().unwrap().as_str().parse().unwrap();
+    for path in ["/a", "/b"] {
+        broken_put(addr, path).await;
+    }
+    assert_eq!(store.status(put("/c", &[], "new")).await, 200);
+    assert_eq!(store.body("/a").await, "old");
+    assert_eq!(store.status(Request::get("/b")).await, 404);
+    store.tasks.shutdown(Duration::from_secs(30)).await;
+    assert_eq!(store.files(), if backend == Backend::Fs { 2 } else { 0 });
+}
+
+#[tokio::test]
+async fn half_a_file_is_no_file_on_postgres() {
+    half_a_file(Backend::Postgres).await;
+}
+
+#[tokio::test]
+async fn half_a_file_is_no_file_in_a_directory() {
+    half_a_file(Backend::Fs).await;
 }
