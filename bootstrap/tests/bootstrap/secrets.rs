@@ -154,6 +154,7 @@ async fn an_app_gets_the_variables_of_its_resources_and_of_earlier_steps() {
         strategy: Strategy::OneByOne,
         deploy_timeout: 120,
         env: vec![("AUTH_KEY", Value::Made { step: "controller-key", field: "Data" })],
+        env_prefix: None,
         processes: vec![web],
         resources: vec![ResourceSpec { name: "postgres", url: url.leak() }],
     };

@@ -229,12 +229,12 @@ fn named(digest: &str) -> String {
 async fn conditions(backend: Backend) {
     let store = Store::start(backend, "").await;
     let none = [("if-none-match", "*")];
-    let foo = [("if-match", FOO_TAG)];
-    assert_eq!(store.status(put("/r.tar", &foo, "x")).await, 412, "there is nothing to match");
+    let first = [("if-match", FOO_TAG)];
+    assert_eq!(store.status(put("/r.tar", &first, "x")).await, 412, "there is nothing to match");
     assert_eq!(store.status(put("/r.tar", &none, "foo")).await, 200);
     assert_eq!(store.status(put("/r.tar", &none, "bar")).await, 412, "there is something");
-    assert_eq!(store.status(put("/r.tar", &foo, "foobar")).await, 200);
-    assert_eq!(store.status(put("/r.tar", &foo, "lost")).await, 412, "somebody else was first");
+    assert_eq!(store.status(put("/r.tar", &first, "foobar")).await, 200);
+    assert_eq!(store.status(put("/r.tar", &first, "lost")).await, 412, "somebody else was first");
     assert_eq!(store.body("/r.tar").await, "foobar");
     let any = [("if-match", "*")];
     assert_eq!(store.status(put("/r.tar", &any, "any")).await, 200);
@@ -269,11 +269,11 @@ async fn a_file_is_replaced_only_by_who_saw_it_in_a_directory() {
 async fn a_name_that_is_a_digest_is_the_digest_of_its_file() {
     let store = Store::start(Backend::Fs, "").await;
     // SHA-512/256 of "foo".
-    let foo = "d58042e6aa5a335e03ad576c6a9e43b41591bfd2077f72dec9df7930e492055d";
-    assert_eq!(store.status(put(&named(foo), &[], "foo")).await, 200);
-    assert_eq!(store.status(put(&named(foo), &[], "bar")).await, 400);
-    assert_eq!(store.body(&named(foo)).await, "foo");
-    let manifest = format!("/slugs/images/{foo}.json");
+    let digest = "d58042e6aa5a335e03ad576c6a9e43b41591bfd2077f72dec9df7930e492055d";
+    assert_eq!(store.status(put(&named(digest), &[], "foo")).await, 200);
+    assert_eq!(store.status(put(&named(digest), &[], "bar")).await, 400);
+    assert_eq!(store.body(&named(digest)).await, "foo");
+    let manifest = format!("/slugs/images/{digest}.json");
     assert_eq!(store.status(put(&manifest, &[], "bar")).await, 400);
     assert_eq!(store.status(put(&manifest, &[], "foo")).await, 200);
 }

@@ -21,8 +21,8 @@ const ODD: [&[u8]; 9] = [
     b".hidden",
 ];
 
-/// A tree of `count` files and what the archive of it must hold.
-fn odd_tree(work: &Work, count: usize) -> BTreeMap<Vec<u8>, (u32, Option<Vec<u8>>, Vec<u8>)> {
+/// A tree of `count` files and what the archive of it must hold, but for times.
+fn odd_tree(work: &Work, count: usize) -> BTreeMap<Vec<u8>, Entry> {
     let mut want = BTreeMap::new();
     let long = "l".repeat(120);
     let folders: [&[u8]; 5] = [b"a", b"a/b c", b"\xe9", b"deep/d/e/e/p/e/r", long.as_bytes()];
@@ -32,7 +32,7 @@ fn odd_tree(work: &Work, count: usize) -> BTreeMap<Vec<u8>, (u32, Option<Vec<u8>
         for part in folder.split(|byte| *byte == b'/') {
             at.extend_from_slice(part);
             at.push(b'/');
-            want.insert(at.clone(), (0o755, None, Vec::new()));
+            want.insert(at.clone(), entry(0o755, None, Vec::new()));
         }
     }
     for number in 0..count {
@@ -45,15 +45,19 @@ fn odd_tree(work: &Work, count: usize) -> BTreeMap<Vec<u8>, (u32, Option<Vec<u8>
             let targets: [&[u8]; 4] = [b"nowhere", b"../a//x/", b"/etc/passwd", b"./."];
             let target = targets[number / 50 % targets.len()];
             symlink(OsStr::from_bytes(target), &file).unwrap();
-            want.insert(path, (0o777, Some(target.to_vec()), Vec::new()));
+            want.insert(path, entry(0o777, Some(target.to_vec()), Vec::new()));
             continue;
         }
         std::fs::write(&file, &bytes).unwrap();
         let mode = if number % 11 == 0 { 0o755 } else { 0o644 };
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-        want.insert(path, (mode, None, bytes));
+        want.insert(path, entry(mode, None, bytes));
     }
     want
+}
+
+fn entry(mode: u32, link: Option<Vec<u8>>, bytes: Vec<u8>) -> Entry {
+    Entry { mode, time: 0, link, bytes }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,24 +65,20 @@ async fn five_thousand_odd_files_arrive_as_they_are() {
     let world = World::start().await;
     let work = world.repository("work").await;
     let mut want = odd_tree(&work, 5000);
-    want.insert(b"Procfile".to_vec(), (0o644, None, b"web: run\n".to_vec()));
+    want.insert(b"Procfile".to_vec(), entry(0o644, None, b"web: run\n".to_vec()));
     work.write(".gitignore", "x");
     work.commit("odd").await;
     let time: u64 = work.git(&["show", "-s", "--format=%ct"]).await.parse().unwrap();
     let (accepted, said) = work.push(&world.url(), &["master"]).await;
     assert!(accepted, "{said}");
-    let state = world.controller.state();
+    let state = world.controller.snapshot();
     let files = state.builds[0].files();
-    let want: BTreeMap<_, _> = want
-        .into_iter()
-        .map(|(name, (mode, link, bytes))| (name, Entry { mode, time, link, bytes }))
-        .collect();
+    want.values_mut().for_each(|entry| entry.time = time);
     let show = |name: &Vec<u8>| String::from_utf8_lossy(name).into_owned();
     let missing: Vec<_> = want.keys().filter(|name| !files.contains_key(*name)).map(show).collect();
     let more: Vec<_> = files.keys().filter(|name| !want.contains_key(*name)).map(show).collect();
     assert!(missing.is_empty() && more.is_empty(), "missing {missing:?}, too many {more:?}");
     assert!(files == want, "names are the same, contents are not");
-    drop(state);
     world.stop().await;
 }
 
@@ -90,9 +90,8 @@ async fn the_same_commit_is_the_same_archive() {
     for _ in 0..2 {
         assert!(!work.push(&world.url(), &["master"]).await.0);
     }
-    let state = world.controller.state();
+    let state = world.controller.snapshot();
     assert!(state.builds[0].stdin == state.builds[1].stdin);
-    drop(state);
     world.stop().await;
 }
 

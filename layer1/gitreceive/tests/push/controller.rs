@@ -31,7 +31,7 @@ pub(crate) struct Controller {
     tasks: Tasks,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Inner {
     pub(crate) releases: Vec<Value>,
     pub(crate) formations: BTreeMap<String, u32>,
@@ -89,6 +89,11 @@ impl Controller {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Everything as it is now.
+    pub(crate) fn snapshot(&self) -> Inner {
+        self.state().clone()
+    }
+
     pub(crate) fn router(&self) -> Router {
         Router::new()
             .route("/apps/{app}", get(app))
@@ -110,7 +115,7 @@ impl Controller {
         format!("00000000-0000-4000-8000-{:012}", state.next)
     }
 
-    fn tell(&self, kind: &str, data: Value) {
+    fn tell(&self, kind: &str, data: &Value) {
         let id = self.state().next + 1;
         self.state().next = id;
         // Without a listener nobody needs to hear of it.
@@ -179,10 +184,10 @@ async fn deploy(State(controller): World) -> Response {
         while teller.events.receiver_count() == 0 {
             tokio::task::yield_now().await;
         }
-        teller.tell("deployment", json!({"deployment": deployment, "status": "pending"}));
+        teller.tell("deployment", &json!({"deployment": deployment, "status": "pending"}));
         teller.tell(
             "deployment",
-            json!({"deployment": deployment, "status": status, "error": error.unwrap_or("")}),
+            &json!({"deployment": deployment, "status": status, "error": error.unwrap_or("")}),
         );
     });
     Json(json!({"id": id, "status": "pending"})).into_response()
@@ -216,7 +221,7 @@ async fn scale(
     for state in ["starting", state] {
         let job =
             json!({"uuid": uuid, "app": APP, "release": release, "type": "web", "state": state});
-        controller.tell("job", job);
+        controller.tell("job", &job);
     }
     request["id"] = json!(controller.id());
     Json(request).into_response()

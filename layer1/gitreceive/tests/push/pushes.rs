@@ -29,7 +29,7 @@ async fn a_first_push_builds_releases_and_scales() {
     );
     assert!(said.contains("* [new branch]      master -> master"), "{said}");
 
-    let state = world.controller.state();
+    let state = world.controller.snapshot();
     let build = &state.builds[0];
     let slug = build.request["env"]["SLUG_IMAGE_ID"].clone();
     let release = &state.releases[0];
@@ -48,7 +48,6 @@ async fn a_first_push_builds_releases_and_scales() {
         }})
     );
     assert_eq!(world.blobs.names(), [format!("/repos/{}.tar", crate::controller::APP)]);
-    drop(state);
     until("the working copies are gone", || world.working_copies() == 0).await;
     world.stop().await;
 }
@@ -67,7 +66,7 @@ async fn the_build_job_gets_what_it_needs_and_no_key() {
     let work = world.repository("work").await;
     let (accepted, said) = work.push(&world.url(), &["master"]).await;
     assert!(accepted, "{said}");
-    let state = world.controller.state();
+    let state = world.controller.snapshot();
     let request = &state.builds[0].request;
     assert_eq!(request["args"], json!(["/builder/build.sh"]));
     assert_eq!(request["partition"], "background");
@@ -96,7 +95,6 @@ async fn the_build_job_gets_what_it_needs_and_no_key() {
     assert_eq!(files[&cookie].bytes, b"bar");
     assert_eq!(files[&cookie].mode, 0o644);
     assert_eq!(state.releases[1]["env"]["FOO"], "bar");
-    drop(state);
     world.stop().await;
 }
 
@@ -112,10 +110,9 @@ async fn a_second_push_keeps_what_the_release_had_and_sends_only_what_is_new() {
     assert!(accepted, "{said}");
     assert!(!said.contains("Scaling initial"), "{said}");
     assert!(said.contains("=====> Application deployed"), "{said}");
-    let state = world.controller.state();
+    let state = world.controller.snapshot();
     assert_eq!(state.releases[1]["processes"]["web"]["ports"][0]["port"], 9090);
     assert_eq!(state.releases[1]["meta"]["git.commit"], json!(commit));
-    drop(state);
     let (accepted, said) = work.push(&world.url(), &["master"]).await;
     assert!(accepted && said.contains("Everything up-to-date"), "{said}");
 

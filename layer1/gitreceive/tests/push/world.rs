@@ -192,7 +192,7 @@ pub(crate) fn said(done: &Output) -> String {
 /// What a terminal would show: git's `remote: ` is overwritten where a line says so.
 pub(crate) fn shown(said: &str) -> Vec<String> {
     let line = |line: &str| match line.rsplit_once("\u{1b}[1G\u{1b}[K") {
-        Some((_, rest)) => rest.trim_end_matches(|c: char| c == ' ' || c == '\u{1b}').to_owned(),
+        Some((_, rest)) => rest.trim_end_matches([' ', '\u{1b}']).to_owned(),
         None => line.to_owned(),
     };
     said.lines().map(line).map(|line| line.replace("\u{1b}[K", "").trim_end().to_owned()).collect()
