@@ -129,7 +129,7 @@ async fn add_service(
     Json(config): Json<ServiceConfig>,
 ) -> Result<(), ApiError> {
     let caller = Caller::of(&host, peer, &service).await?;
-    caller.client.add_service(&service, config).await.map_err(refusal)
+    caller.client.add_service(&service, config).await.map_err(|error| refusal(&error))
 }
 
 async fn instances(
@@ -138,7 +138,7 @@ async fn instances(
     Path(service): Path<String>,
 ) -> Result<Json<Vec<Instance>>, ApiError> {
     let caller = Caller::of(&host, peer, &service).await?;
-    caller.client.instances(&service).await.map(Json).map_err(refusal)
+    caller.client.instances(&service).await.map(Json).map_err(|error| refusal(&error))
 }
 
 async fn put_instance(
@@ -151,7 +151,7 @@ async fn put_instance(
     if !caller.is_own(&instance) || instance.id.as_str() != id {
         return Err(ApiError::validation("addr", format!("must be at {}", caller.ip)));
     }
-    caller.client.put_instance(&service, &instance).await.map_err(refusal)
+    caller.client.put_instance(&service, &instance).await.map_err(|error| refusal(&error))
 }
 
 async fn remove_instance(
@@ -160,19 +160,21 @@ async fn remove_instance(
     Path((service, id)): Path<(String, String)>,
 ) -> Result<(), ApiError> {
     let caller = Caller::of(&host, peer, &service).await?;
-    let known = caller.client.instances(&service).await.map_err(refusal)?;
+    let known = caller.client.instances(&service).await.map_err(|error| refusal(&error))?;
     let instance = known.iter().find(|instance| instance.id.as_str() == id);
     match instance.filter(|instance| caller.is_own(instance)) {
-        Some(instance) => {
-            caller.client.remove_instance(&service, &instance.id).await.map_err(refusal)
-        }
+        Some(instance) => caller
+            .client
+            .remove_instance(&service, &instance.id)
+            .await
+            .map_err(|error| refusal(&error)),
         None => Err(ApiError::object_not_found("instance not found")),
     }
 }
 
 /// What discoverd says is the job's to know.
-fn refusal(error: DiscoverdError) -> ApiError {
-    if let DiscoverdError::Http(http) = &error
+fn refusal(error: &DiscoverdError) -> ApiError {
+    if let DiscoverdError::Http(http) = error
         && let Some(api) = http.api()
     {
         return api.clone();

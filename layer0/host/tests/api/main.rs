@@ -5,4 +5,5 @@
 mod captures;
 mod fake;
 mod lives;
+mod registration;
 mod sinks;
