@@ -15,13 +15,15 @@ use host_api::{Job, Offsets};
 use kit_http::{ApiError, Upgraded, Upgrading};
 use kit_tasks::Tasks;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::failure::{Answer, Failure};
 use crate::run::{add, from_host};
 
 /// How long an attached job may take until its program runs: images are fetched meanwhile.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a host may take to say that it waits for the job.
+const GREETING: Duration = Duration::from_secs(10);
 /// How long a host may be away before its job's client is told.
 const REATTACH_FOR: Duration = Duration::from_secs(60);
 const REATTACH_PAUSE: Duration = Duration::from_millis(200);
@@ -49,7 +51,9 @@ impl Attached {
         let mut attachment =
             host.attach(&request).await.map_err(|error| from_host(&error, "attach failed"))?;
         // From the first greeting on the job waits for us.
-        let greeting = attachment.greeting().await.map_err(refused)?;
+        let greeting = timeout(GREETING, attachment.greeting()).await;
+        let late = |_| ApiError::service_unavailable("attach failed: the host did not answer");
+        let greeting = greeting.map_err(late)?.map_err(refused)?;
         add(host, job).await?;
         let attachment = match greeting {
             Greeting::Attached => attachment,
@@ -100,7 +104,7 @@ impl Attached {
 }
 
 async fn established(host: &HostClient, job: &Job, attachment: Attachment) -> Answer<Attachment> {
-    match tokio::time::timeout(ATTACH_TIMEOUT, attachment.established()).await {
+    match timeout(ATTACH_TIMEOUT, attachment.established()).await {
         Ok(attached) => attached.map_err(refused),
         Err(_) => {
             if let Err(error) = host.stop_job(&job.id).await {
