@@ -321,3 +321,19 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 fn say(line: &str) {
     println!("{line}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_an_image_are_staged_below_its_root() {
+        let staged = std::env::temp_dir().join(format!("images-test-{}", std::process::id()));
+        let at = inside(&staged, Path::new("/runner/init")).unwrap();
+        assert_eq!(at, staged.join("runner/init"));
+        for bad in ["relative", "/a/../../b"] {
+            assert!(inside(&staged, Path::new(bad)).is_err(), "{bad}");
+        }
+        std::fs::remove_dir_all(&staged).unwrap();
+    }
+}
