@@ -2,6 +2,7 @@
 //! entry is learnt again from controller and hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use controller_api::JobState;
 use kit_clock::Mono;
@@ -30,5 +31,44 @@ pub(crate) struct Memory {
     pub(crate) refusals: Vec<Refusal>,
     /// Formations that were wanted lately: their last scale request may still be open.
     pub(crate) watched: BTreeSet<FormationKey>,
+    /// Formations that have jobs and that the controller does not have: since when, or none for those
+    /// that were seen before they went.
+    pub(crate) missing: BTreeMap<FormationKey, Option<Mono>>,
     pub(crate) generation: u64,
+}
+
+/// How long the jobs of a formation that was never seen are left alone.
+const MAY_COME: Duration = Duration::from_secs(30);
+
+impl Memory {
+    /// Whether a formation that the controller does not have was deleted. One that was never seen may be
+    /// about to be made: the first jobs of a platform run before the controller hears of them.
+    pub(crate) fn is_deleted(&mut self, key: &FormationKey, now: Mono) -> bool {
+        let seen = self.watched.remove(key);
+        let since = self.missing.entry(key.clone()).or_insert(Some(now));
+        if seen {
+            *since = None;
+        }
+        since.is_none_or(|since| now.since(since) >= MAY_COME)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_whose_formation_is_yet_to_be_made_are_left_alone() {
+        let id = "0f0e0d0c-1111-4222-8333-abcdefabcdef";
+        let key = FormationKey { app: id.parse().unwrap(), release: id.parse().unwrap() };
+        let mut memory = Memory::default();
+        let start = Mono::ZERO;
+        assert!(!memory.is_deleted(&key, start));
+        assert!(!memory.is_deleted(&key, start + Duration::from_secs(29)));
+        assert!(memory.is_deleted(&key, start + MAY_COME));
+        let mut memory = Memory::default();
+        memory.watched.insert(key.clone());
+        assert!(memory.is_deleted(&key, start));
+        assert!(memory.is_deleted(&key, start + Duration::from_secs(1)));
+    }
 }

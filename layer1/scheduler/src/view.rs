@@ -56,7 +56,7 @@ pub(crate) async fn look<C: Cluster>(
             view.formations.insert(key, formation);
         }
     }
-    look_up_others(cluster, memory, &mut view).await?;
+    look_up_others(cluster, memory, &mut view, now).await?;
     ask_services(cluster, &mut view).await?;
     let jobs = memory.hosts.values().flat_map(|host| &host.last.jobs);
     view.succeeded =
@@ -105,6 +105,7 @@ async fn look_up_others<C: Cluster>(
     cluster: &C,
     memory: &mut Memory,
     view: &mut View,
+    now: Mono,
 ) -> Result<(), Away> {
     memory.watched.extend(view.formations.keys().cloned());
     let jobs = memory.hosts.values().flat_map(|host| &host.last.jobs);
@@ -112,6 +113,7 @@ async fn look_up_others<C: Cluster>(
         jobs.filter(|active| !active.status.has_ended() && records::is_formation_job(&active.job));
     let with_jobs: BTreeSet<FormationKey> =
         running.filter_map(|active| records::owner(&active.job)).collect();
+    memory.missing.retain(|key, _| with_jobs.contains(key) && !view.formations.contains_key(key));
     let keys: Vec<FormationKey> = memory.watched.union(&with_jobs).cloned().collect();
     for key in keys {
         if view.formations.contains_key(&key) {
@@ -128,8 +130,9 @@ async fn look_up_others<C: Cluster>(
                 view.formations.insert(key, *formation);
             }
             Lookup::Deleted => {
-                memory.watched.remove(&key);
-                view.wishes.insert(key, placement::Formation::default());
+                if memory.is_deleted(&key, now) {
+                    view.wishes.insert(key, placement::Formation::default());
+                }
             }
             Lookup::Unknown => {
                 memory.watched.remove(&key);
