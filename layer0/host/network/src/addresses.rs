@@ -25,6 +25,9 @@ pub(crate) struct Lease {
     pub(crate) app: Option<AppId>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) allow: Vec<Endpoint>,
+    /// Ports open to builds.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) for_builds: Vec<u16>,
 }
 
 /// An address that was given back.
@@ -82,7 +85,9 @@ impl Addresses {
         self.resting.remove(&ip);
         self.last = Some(ip);
         let allow = request.allow.iter().copied().collect();
-        let lease = Lease { ip, partition: request.partition, app: request.app.clone(), allow };
+        let for_builds = request.for_builds.iter().copied().collect();
+        let (partition, app) = (request.partition, request.app.clone());
+        let lease = Lease { ip, partition, app, allow, for_builds };
         self.leases.insert(request.job.clone(), lease.clone());
         Ok(lease)
     }

@@ -54,8 +54,8 @@ impl FromStr for Partition {
     }
 }
 
-/// A TCP address a job may reach although its partition may not: a build's blobstore, or the
-/// registration proxy on the bridge's address.
+/// A TCP address a job may reach although its partition may not: the registration proxy on the bridge's
+/// address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Where.
@@ -75,12 +75,14 @@ pub struct JobRequest {
     pub app: Option<AppId>,
     /// More than the partition allows.
     pub allow: BTreeSet<Endpoint>,
+    /// Its TCP ports that jobs of partition background may reach: what builds need of the platform.
+    pub for_builds: BTreeSet<u16>,
 }
 
 impl JobRequest {
     /// A job with what its partition allows, of no app.
     pub fn new(job: JobId, partition: Partition) -> Self {
-        Self { job, partition, app: None, allow: BTreeSet::new() }
+        Self { job, partition, app: None, allow: BTreeSet::new(), for_builds: BTreeSet::new() }
     }
 
     /// Names the app.
@@ -94,6 +96,13 @@ impl JobRequest {
     #[must_use]
     pub fn allowing(mut self, ip: Ipv4Addr, port: u16) -> Self {
         self.allow.insert(Endpoint { ip, port });
+        self
+    }
+
+    /// Opens a port of the job to builds.
+    #[must_use]
+    pub fn serving_builds(mut self, port: u16) -> Self {
+        self.for_builds.insert(port);
         self
     }
 }

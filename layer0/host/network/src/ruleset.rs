@@ -84,6 +84,9 @@ pub(crate) fn attach(config: &Config, lease: &Lease) -> String {
     for element in allowed(lease) {
         let _ = writeln!(text, "add element inet {table} allowed {{ {element} }}");
     }
+    for element in for_builds(lease) {
+        let _ = writeln!(text, "add element inet {table} for_builds {{ {element} }}");
+    }
     text + &pin(config, lease.ip)
 }
 
@@ -93,6 +96,7 @@ pub(crate) fn detach(config: &Config, lease: &Lease) -> String {
     let mut text = String::new();
     let mut elements = vec![(lease.partition.as_str(), lease.ip.to_string())];
     elements.extend(allowed(lease).into_iter().map(|element| ("allowed", element)));
+    elements.extend(for_builds(lease).into_iter().map(|element| ("for_builds", element)));
     for (set, element) in elements {
         for verb in ["add", "delete"] {
             let _ = writeln!(text, "{verb} element inet {table} {set} {{ {element} }}");
@@ -156,6 +160,8 @@ fn sets(
     }
     let allowed = list(leases.values().flat_map(allowed));
     text += &set("allowed", "ipv4_addr . ipv4_addr . inet_service", "", &allowed);
+    let builds = list(leases.values().flat_map(for_builds));
+    text += &set("for_builds", "ipv4_addr . inet_service", "", &builds);
     text += &set("known_hosts", "ipv4_addr", "", &list(known_hosts));
     text += &set("guarded_ports", "inet_service", "", &list(&config.guarded_ports));
     text += &set("database_ports", "inet_service", "", &list(&config.database_ports));
@@ -172,6 +178,10 @@ fn set(name: &str, of: &str, flags: &str, elements: &str) -> String {
 fn allowed(lease: &Lease) -> Vec<String> {
     let element = |to: &crate::job::Endpoint| format!("{} . {} . {}", lease.ip, to.ip, to.port);
     lease.allow.iter().map(element).collect()
+}
+
+fn for_builds(lease: &Lease) -> Vec<String> {
+    lease.for_builds.iter().map(|port| format!("{} . {port}", lease.ip)).collect()
 }
 
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
@@ -241,6 +251,7 @@ fn bridge_chains(config: &Config, subnet: Subnet) -> String {
     ip saddr @system accept
     ip saddr . ip daddr . tcp dport @allowed accept
     ip saddr @user goto user_to_net
+    ip saddr @background ip daddr . tcp dport @for_builds accept
     ip saddr @background goto user_to_net
     drop
   }}

@@ -1,7 +1,7 @@
 //! The host itself over HTTP: status, network, discoverd, tags, free ports.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -16,6 +16,8 @@ use crate::host::Host;
 
 /// MTU of a network that names none.
 const DEFAULT_MTU: u32 = 1500;
+/// Where a host's own name servers stand (resolv.conf(5)).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 pub(super) async fn status(State(host): State<Arc<Host>>) -> Json<HostStatus> {
     let told = host.settings.now();
@@ -54,8 +56,35 @@ pub(super) async fn network(
         | NetworkError::Link(_)
         | NetworkError::Io { .. } => ApiError::internal(&error),
     })?;
+    let mut config = config;
+    if config.resolvers.is_empty() {
+        config.resolvers = own_resolvers(subnet);
+    }
     let change = host.settings.change(|told| told.network = Some(config)).await;
     change.map_err(|error| ApiError::internal(&error))
+}
+
+/// What this host itself asks for names; discoverd, which shares its network, asks them for names of the
+/// world (spec/host.md §4, DNS). Never the bridge: that is discoverd.
+fn own_resolvers(subnet: Subnet) -> Vec<String> {
+    let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_else(|error| {
+        tracing::warn!(%error, "{RESOLV_CONF} cannot be read: jobs will not find names of the world");
+        String::new()
+    });
+    nameservers(&text, subnet)
+}
+
+/// The name servers of a resolv.conf but those of the subnet.
+fn nameservers(text: &str, subnet: Subnet) -> Vec<String> {
+    let servers = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next()?.parse::<IpAddr>().ok())?
+    });
+    let outside = servers.filter(|server| match server {
+        IpAddr::V4(ip) => !subnet.contains(*ip),
+        IpAddr::V6(_) => true,
+    });
+    outside.map(|server| server.to_string()).collect()
 }
 
 pub(super) async fn discoverd(
@@ -106,5 +135,20 @@ async fn is_free(port: u16, proto: &str) -> Result<bool, ApiError> {
         "tcp" => Ok(tokio::net::TcpListener::bind(everywhere).await.is_ok()),
         "udp" => Ok(tokio::net::UdpSocket::bind(everywhere).await.is_ok()),
         other => Err(ApiError::validation("proto", format!("{other:?} must be tcp or udp"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_of_the_host_are_taken_but_never_the_bridge() {
+        let subnet: Subnet = "100.100.5.1/24".parse().unwrap();
+        let text = "search example.com\n# nameserver 192.0.2.9\nnameserver 192.0.2.1\n\
+                    nameserver 100.100.5.1\nnameserver\tfd00::1\nnameserver nonsense\n\
+                    nameserver 127.0.0.53 # local\n";
+        assert_eq!(nameservers(text, subnet), ["192.0.2.1", "fd00::1", "127.0.0.53"]);
+        assert!(nameservers("", subnet).is_empty());
     }
 }

@@ -186,6 +186,9 @@ async fn volumes(host: &Host, job: &Job) -> Result<Vec<BindMount>, PrepareError>
     Ok(mounts)
 }
 
+/// Services of the platform a build talks to, with a token of that build only.
+const BUILD_SERVICES: [&str; 2] = ["blobstore", "controller"];
+
 async fn network(host: &Host, job: &Job) -> Result<Option<JobNetwork>, PrepareError> {
     if job.config.host_network {
         return Ok(None);
@@ -198,7 +201,19 @@ async fn network(host: &Host, job: &Job) -> Result<Option<JobNetwork>, PrepareEr
     if let Some(bridge) = registers(host, job) {
         request = request.allowing(bridge, registration::PORT);
     }
+    if partition == Partition::System {
+        request = build_ports(job).into_iter().fold(request, JobRequest::serving_builds);
+    }
     Ok(Some(host.nets.attach_job(request).await?))
+}
+
+/// The ports of a system job that builds need (design.md D5).
+fn build_ports(job: &Job) -> Vec<u16> {
+    let serves = |service: &str| BUILD_SERVICES.contains(&service);
+    let ports = job.config.ports.iter();
+    let open =
+        ports.filter(|port| port.service.as_ref().is_some_and(|service| serves(&service.name)));
+    open.map(|port| port.port).collect()
 }
 
 /// The bridge, for a job of people that registers itself there; the platform's own ask discoverd.

@@ -33,7 +33,8 @@ fn everyone_reaches_what_the_partition_allows_and_nothing_else() {
         let user = attach(&network, "user", Partition::User).await;
         let other = attach(&network, "other", Partition::User).await;
         let background = attach(&network, "background", Partition::Background).await;
-        let system = attach(&network, "system", Partition::System).await;
+        let system = JobRequest::new(job("system"), Partition::System).serving_builds(8088);
+        let system = network.attach_job(system).await.unwrap();
         let build = JobRequest::new(job("build"), Partition::Background)
             .allowing(system.ip, 8080)
             .allowing(BRIDGE, 1111);
@@ -42,7 +43,7 @@ fn everyone_reaches_what_the_partition_allows_and_nothing_else() {
         for (net, ports) in [
             (&other, &[8080_u16][..]),
             (&background, &[8080]),
-            (&system, &[5432, 8080]),
+            (&system, &[5432, 8080, 8088]),
             (&user, &[8080]),
         ] {
             serve_inside(&net.netns, net.ip, ports);
@@ -76,6 +77,8 @@ fn everyone_reaches_what_the_partition_allows_and_nothing_else() {
         }
         for (name, from, to, ports, expected) in [
             ("user", job_at(&user), background.ip, &[8080_u16][..], false),
+            ("user", job_at(&user), system.ip, &[8088], false),
+            ("background", job_at(&background), system.ip, &[8088], true),
             ("build", job_at(&build), system.ip, &[8080, 5432], true),
             ("build", job_at(&build), BRIDGE, &[1111], true),
             ("build", job_at(&build), HOST, daemons, false),
