@@ -7,14 +7,14 @@ use anyhow::{Context as _, ensure};
 use cluster_tests::{DOMAIN, Platform, on_platform, until};
 
 /// A copy of an example that is a repository, with an app of the example's name.
-struct Example {
+pub(crate) struct Example {
     name: &'static str,
     dir: PathBuf,
     home: PathBuf,
 }
 
 impl Example {
-    fn new(platform: &Platform, name: &'static str) -> anyhow::Result<Self> {
+    pub(crate) fn new(platform: &Platform, name: &'static str) -> anyhow::Result<Self> {
         let home = platform.home().to_owned();
         let example = Self { name, dir: home.join(name), home };
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
@@ -29,9 +29,24 @@ impl Example {
         ] {
             example.git(platform, arguments)?;
         }
-        let program = cluster_tests::binaries()?.join("flynn");
-        example.run(platform, &program.to_string_lossy(), &["create", name])?;
+        example.flynn(platform, &["create", name])?;
         Ok(example)
+    }
+
+    /// Its working copy.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its page.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}.{DOMAIN}/", self.name)
+    }
+
+    /// The `flynn` command in the working copy, which knows the app by its remote.
+    pub(crate) fn flynn(&self, platform: &Platform, words: &[&str]) -> anyhow::Result<String> {
+        let program = cluster_tests::binaries()?.join("flynn");
+        self.run(platform, &program.to_string_lossy(), words)
     }
 
     fn run(&self, platform: &Platform, program: &str, words: &[&str]) -> anyhow::Result<String> {
@@ -46,12 +61,12 @@ impl Example {
         Ok(said.into_owned())
     }
 
-    fn git(&self, platform: &Platform, words: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn git(&self, platform: &Platform, words: &[&str]) -> anyhow::Result<String> {
         self.run(platform, "git", words)
     }
 
-    async fn until_page(&self, platform: &Platform, text: &str) -> anyhow::Result<()> {
-        let url = format!("http://{}.{DOMAIN}/", self.name);
+    pub(crate) async fn until_page(&self, platform: &Platform, text: &str) -> anyhow::Result<()> {
+        let url = self.url();
         let mut last = String::new();
         let shown = until("the page of the example", async || {
             last = platform.fetch(&url).unwrap_or_else(|error| error.to_string());
@@ -63,7 +78,7 @@ impl Example {
 }
 
 /// Adds the cluster for git too.
-fn know_cluster(platform: &Platform) -> anyhow::Result<()> {
+pub(crate) fn know_cluster(platform: &Platform) -> anyhow::Result<()> {
     let line = platform.said.lines().find(|line| line.starts_with("flynn cluster add"));
     let line = line.with_context(|| format!("no cluster add in {}", platform.said))?;
     let words: Vec<_> = line.split(' ').skip(3).collect();
@@ -74,7 +89,7 @@ fn know_cluster(platform: &Platform) -> anyhow::Result<()> {
 fn the_examples_become_pages() {
     on_platform("examples", async |platform| {
         know_cluster(&platform)?;
-        let example = Example::new(&platform, "hello-node")?;
+        let example = Example::new(&platform, "hello")?;
         let said = example.git(&platform, &["push", "flynn", "main"])?;
         for text in [
             "-----> Node.js app detected",
@@ -85,9 +100,9 @@ fn the_examples_become_pages() {
             ensure!(said.contains(text), "{text} is not in {said}");
         }
         example.until_page(&platform, "Hello from Flynn on port 8080").await?;
-        let version = platform.flynn(&["-a", "hello-node", "run", "node", "--version"])?;
+        let version = platform.flynn(&["-a", "hello", "run", "node", "--version"])?;
         ensure!(version.starts_with("v22."), "{version}");
-        let quoted = ["-a", "hello-node", "run", "bash", "-c", "echo \"it's $HOME\""];
+        let quoted = ["-a", "hello", "run", "bash", "-c", "echo \"it's $HOME\""];
         ensure!(platform.flynn(&quoted)?.trim() == "it's /app");
 
         // The second build gets the runtime from the blob store.

@@ -11,3 +11,4 @@ mod one_job;
 mod platform;
 mod pushes;
 mod talking;
+mod tutorial;
