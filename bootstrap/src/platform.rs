@@ -10,7 +10,7 @@ use host_api::ResourceKind;
 
 use crate::steps::{
     Action, AppSpec, CertificateSpec, Count, Encoding, ProcessSpec, RandomSpec, ResourceSpec,
-    RouteSpec, Step, WaitSpec, WaitTarget, args, critical, data_volume, tcp,
+    RouteSpec, Step, WaitSpec, WaitTarget, args, critical, data_volume, http_port, https_port, tcp,
 };
 use crate::values::Value;
 
@@ -129,10 +129,6 @@ fn wait_http(id: &'static str, url: &str, status: u16) -> Step {
 
 fn made(step: &'static str, field: &'static str) -> Value {
     Value::Made { step, field }
-}
-
-fn http_port() -> Value {
-    Value::EnvOr("HTTP_PORT", "80")
 }
 
 fn below_domain(name: &str) -> Value {
@@ -287,7 +283,7 @@ fn router() -> AppSpec {
             ("TLSKEY", made("controller-cert", "PrivateKey")),
             ("COOKIE_KEY", made("router-sticky-key", "Data")),
             ("DEFAULT_HTTP_PORT", http_port()),
-            ("DEFAULT_HTTPS_PORT", Value::EnvOr("HTTPS_PORT", "443")),
+            ("DEFAULT_HTTPS_PORT", https_port()),
             ("PROXY_PROTOCOL", Value::Env("PROXY_PROTOCOL")),
             // Loopback too: names below .localhost lead there.
             ("LISTEN_IP", Value::text("0.0.0.0")),

@@ -21,7 +21,7 @@ pub enum Action {
     /// These variables must be set.
     RequireEnv(Vec<&'static str>),
     /// These TCP ports must be free on every host.
-    ResourceCheck(Vec<u16>),
+    ResourceCheck(Vec<Value>),
     /// Runs an app's jobs without a controller.
     RunApp(Box<AppSpec>),
     /// All hosts have a subnet, know discoverd and are in it.
@@ -234,11 +234,26 @@ pub fn all() -> Vec<Step> {
 fn layer0() -> Vec<Step> {
     vec![
         Step { id: "require-env", action: Action::RequireEnv(vec!["CLUSTER_DOMAIN"]) },
-        Step { id: "resource-check", action: Action::ResourceCheck(vec![80, 443, 5002, 1111]) },
+        Step { id: "resource-check", action: Action::ResourceCheck(platform_ports()) },
         Step { id: "discoverd", action: Action::RunApp(Box::new(discoverd())) },
         Step { id: "flannel", action: Action::RunApp(Box::new(flannel())) },
         Step { id: "wait-hosts", action: Action::WaitHosts },
     ]
+}
+
+/// What must be free on every host: the router's ports as they are configured, and those of layer 0.
+fn platform_ports() -> Vec<Value> {
+    vec![http_port(), https_port(), Value::text("5002"), Value::text("1111")]
+}
+
+/// The router's port.
+pub(crate) fn http_port() -> Value {
+    Value::EnvOr("HTTP_PORT", "80")
+}
+
+/// The router's TLS port.
+pub(crate) fn https_port() -> Value {
+    Value::EnvOr("HTTPS_PORT", "443")
 }
 
 fn discoverd() -> AppSpec {

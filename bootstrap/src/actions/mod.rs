@@ -36,6 +36,9 @@ pub enum ActionError {
     /// Ports are taken.
     #[error("conflicts detected!{}", .0.iter().map(|line| format!("\n  {line}")).collect::<String>())]
     Conflicts(Vec<String>),
+    /// A port of the platform is no port.
+    #[error("{0:?} is no port: give a number from 1 to 65535")]
+    NoPort(String),
     /// A value is not known.
     #[error(transparent)]
     Value(#[from] ValueError),
@@ -107,7 +110,7 @@ pub(crate) async fn perform(
 ) -> Result<Option<String>, ActionError> {
     match action {
         Action::RequireEnv(names) => require_env(names, context.options).map(|()| None),
-        Action::ResourceCheck(ports) => ports::check(ports, context.hosts).await.map(|()| None),
+        Action::ResourceCheck(ports) => ports::check(ports, &context).await.map(|()| None),
         Action::RunApp(app) => run_app::run(app, context).await.map(|()| None),
         Action::WaitHosts => wait_hosts::wait(&context).await.map(|()| None),
         Action::GenRandom(spec) => random::make(spec, &mut context).map(|()| None),

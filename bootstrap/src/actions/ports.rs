@@ -3,13 +3,14 @@
 use host_api::{HostPort, ResourceCheck};
 use kit_http::ErrorCode;
 
-use super::{ActionError, call};
-use crate::cluster::Host;
+use super::{ActionError, Context, call};
+use crate::values::Value;
 
 /// Asks every host; all conflicts are told at once.
-pub(super) async fn check(ports: &[u16], hosts: &[Host]) -> Result<(), ActionError> {
+pub(super) async fn check(ports: &[Value], context: &Context<'_>) -> Result<(), ActionError> {
+    let ports = ports.iter().map(|port| number(port, context)).collect::<Result<Vec<_>, _>>()?;
     let mut conflicts = Vec::new();
-    for host in hosts {
+    for host in context.hosts {
         let ports = ports.iter().map(|port| HostPort { port: *port, proto: "tcp".to_owned() });
         match host.client.check_ports(ports.collect()).await {
             Ok(()) => {}
@@ -25,4 +26,10 @@ pub(super) async fn check(ports: &[u16], hosts: &[Host]) -> Result<(), ActionErr
         }
     }
     if conflicts.is_empty() { Ok(()) } else { Err(ActionError::Conflicts(conflicts)) }
+}
+
+fn number(port: &Value, context: &Context<'_>) -> Result<u16, ActionError> {
+    let text = context.resolve(port)?;
+    let port = text.parse().ok().filter(|port| *port != 0);
+    port.ok_or(ActionError::NoPort(text))
 }

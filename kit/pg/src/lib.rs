@@ -15,7 +15,7 @@ pub mod test_server;
 pub use error::PgError;
 pub use listen::{Listener, listen};
 pub use migrate::{MigrateError, Migrations, migrate};
-pub use pool::{Client, DEFAULT_SIZE, Pool, Transaction};
+pub use pool::{Client, DEFAULT_SIZE, Pool, Transaction, snapshot};
 pub use settings::{Settings, SettingsError};
 
 pub use deadpool_postgres::GenericClient;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::{ManagerConfig, RecyclingMethod, Runtime, Timeouts};
-use tokio_postgres::NoTls;
+use tokio_postgres::{IsolationLevel, NoTls};
 
 use crate::error::PgError;
 use crate::settings::Settings;
@@ -21,6 +21,15 @@ pub type Client = deadpool_postgres::Client;
 
 /// A transaction on a pooled connection; rolled back when dropped.
 pub type Transaction<'a> = deadpool_postgres::Transaction<'a>;
+
+/// A transaction that only reads, and whose queries all see the same moment.
+///
+/// # Errors
+/// When the database cannot be reached.
+pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, PgError> {
+    let builder = client.build_transaction();
+    Ok(builder.isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?)
+}
 
 /// Connections to one database. Cheap to clone. Nothing is dialled before it is needed, and a broken
 /// connection is replaced at its next use.

@@ -2,7 +2,7 @@
 //! it only costs time, so nothing that is wrong with it ends a build before the slug is there.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -14,6 +14,8 @@ use crate::pack::{self, Times, Tree};
 
 /// The most a cache may hold.
 const LIMITS: Limits = Limits { bytes: 8 << 30, entries: 2_000_000 };
+/// The most that may stand behind an archive's end.
+const PADDING: u64 = 1 << 20;
 
 /// Brings the cache of the build before back, if there is one.
 pub(crate) async fn restore(build: &Build<'_>) {
@@ -29,6 +31,11 @@ pub(crate) async fn restore(build: &Build<'_>) {
     let unpacked = blocking(move || {
         let result = unpack(&file, &cache);
         drop(fs::remove_file(&file));
+        if result.is_err() {
+            // Half of what a buildpack kept may mislead it.
+            let emptied = fs::remove_dir_all(&cache).and_then(|()| fs::create_dir(&cache));
+            emptied.map_err(BuildError::io("cannot empty the build cache"))?;
+        }
         Ok(result)
     });
     match unpacked.await {
@@ -57,13 +64,17 @@ pub(crate) async fn save(build: &Build<'_>) -> Result<(), BuildError> {
 fn unpack(file: &Path, cache: &Path) -> Result<(), String> {
     let run = || -> io::Result<Result<(), archive::ArchiveError>> {
         let mut gzip = gzip(&["-dc"], Stdio::from(File::open(file)?), Stdio::piped())?;
-        let result = match gzip.stdout.take() {
-            Some(tar) => archive::unpack(tar, cache, LIMITS, Links::Anywhere),
-            None => return Err(io::ErrorKind::BrokenPipe.into()),
-        };
-        drop(gzip.kill());
-        gzip.wait()?;
-        Ok(result)
+        let mut tar = gzip.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let unpacked = archive::unpack(&mut tar, cache, LIMITS, Links::Anywhere);
+        if unpacked.is_err() {
+            drop(gzip.kill());
+            gzip.wait()?;
+            return Ok(unpacked);
+        }
+        // What stands behind the archive's end is padding; only gzip knows whether the file is whole.
+        io::copy(&mut tar.take(PADDING), &mut io::sink())?;
+        let status = gzip.wait()?;
+        if status.success() { Ok(unpacked) } else { Err(io::Error::other("it is damaged")) }
     };
     run().map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
@@ -114,7 +125,11 @@ mod tests {
         fs::write(&file, "no archive at all").unwrap();
         drop(unpack(&file, &empty));
         assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
-        fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-        assert!(unpack(&file, &empty).is_err(), "half a cache is none");
+        for length in 0..whole.len() {
+            fs::write(&file, &whole[..length]).unwrap();
+            assert!(unpack(&file, &empty).is_err(), "{length} of {} bytes", whole.len());
+            fs::remove_dir_all(&empty).unwrap();
+            fs::create_dir(&empty).unwrap();
+        }
     }
 }

@@ -70,13 +70,14 @@ pub(crate) async fn list_or_stream(
     let count = count(&params)?;
     // Subscribed before the list is read, so that nothing falls in between.
     let subscription = controller.hub().subscribe();
-    let past = if last > 0 || params.past.as_deref() == Some("true") {
+    let (past, last) = if last > 0 || params.past.as_deref() == Some("true") {
         let mut past =
             stored(&client, &filter, Range { after: last, before: i64::MAX, count }).await?;
         past.reverse();
-        past
+        (past, last)
     } else {
-        Vec::new()
+        // What is stored already may still be on its way to those who listen: it is not from now on.
+        (Vec::new(), newest_id(&client).await?)
     };
     Ok(sse::response(events(past, subscription, filter, last)))
 }

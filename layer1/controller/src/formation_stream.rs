@@ -72,7 +72,8 @@ async fn feed(
 }
 
 async fn existing(controller: &Controller, since: Timestamp) -> Answer<Vec<ExpandedFormation>> {
-    formations::changed_since(&controller.client().await?, since).await
+    let mut client = controller.client().await?;
+    formations::changed_since(&kit_pg::snapshot(&mut client).await?, since).await
 }
 
 /// The formation an event is about, if it is about one.
@@ -82,7 +83,8 @@ async fn changed(controller: &Controller, event: &Event) -> Answer<Option<Expand
     }
     let Ok(request) = event.data_as::<ScaleRequest>() else { return Ok(None) };
     let (Some(app), Some(release)) = (request.app, request.release) else { return Ok(None) };
-    let client = controller.client().await?;
+    let mut client = controller.client().await?;
+    let client = kit_pg::snapshot(&mut client).await?;
     formations::expanded(&client, app.as_str(), release.as_str()).await.or_else(|failure| {
         match failure {
             // Its release was deleted meanwhile.

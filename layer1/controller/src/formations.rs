@@ -56,7 +56,8 @@ pub(crate) async fn get(
     Path((app, release)): Path<(String, String)>,
     Query(query): Query<Expand>,
 ) -> Answer<Response> {
-    let client = controller.client().await?;
+    let mut client = controller.client().await?;
+    let client = kit_pg::snapshot(&mut client).await?;
     let app = apps::find_id(&client, &app).await?;
     let row = find_row(&client, app.as_str(), &release).await?.ok_or(Failure::NotFound)?;
     if rows::maybe_time(&row, "deleted_at")?.is_some() {
@@ -125,7 +126,8 @@ pub(crate) async fn list(
     if query.active.as_deref() != Some("true") {
         return Err(Failure::invalid("must either request a stream or only active formations"));
     }
-    let client = controller.client().await?;
+    let mut client = controller.client().await?;
+    let client = kit_pg::snapshot(&mut client).await?;
     let query = format!(
         "SELECT {COLUMNS} FROM formations WHERE deleted_at IS NULL AND processes IS NOT NULL AND \
          (SELECT coalesce(sum(value::int), 0) FROM jsonb_each_text(processes)) > 0 \
@@ -202,7 +204,8 @@ async fn expand_all(db: &impl GenericClient, found: &[Row]) -> Answer<Vec<Expand
     Ok(expanded)
 }
 
-/// With app, release and artifacts, which may be deleted while jobs of the formation still run.
+/// With app, release and artifacts, which may be deleted while jobs of the formation still run. The
+/// queries belong together: `db` is a snapshot.
 async fn expand(db: &impl GenericClient, row: &Row) -> Answer<ExpandedFormation> {
     let formation = from_row(row)?;
     let (app, release) = (rows::text(row, "app_id")?, rows::text(row, "release_id")?);

@@ -10,7 +10,7 @@ use host_container::protocol::{NetworkSpec, Order};
 use host_container::{CgroupMode, Cgroups, UsernsSupport, probe};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use crate::support::{Job, PATIENCE, example, follow};
+use crate::support::{Job, PATIENCE, example};
 
 /// An empty network namespace, named by a path that other processes can open.
 fn new_network() -> (File, std::path::PathBuf) {
@@ -62,7 +62,7 @@ fn a_machine_with_only_the_unified_tree_runs_jobs_too() {
     let mut client = job.connect();
     crate::lifecycle::until_running(&mut client);
     client.call(Order::Signal { signal: 9 }, drop).unwrap().unwrap();
-    assert_eq!(follow(client).exit.signal, Some(9));
+    assert_eq!(job.follow(client).exit.signal, Some(9));
 }
 
 #[test]

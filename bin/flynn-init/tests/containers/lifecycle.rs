@@ -78,7 +78,7 @@ fn signals_reach_the_program() {
     client.send(Order::OpenOutput { stdout: Some(0), stderr: None, init: None }).unwrap();
     until_output(&mut client, "waiting");
     client.call(Order::Signal { signal: libc::SIGTERM }, drop).unwrap().unwrap();
-    let outcome = follow(client);
+    let outcome = job.follow(client);
     assert_eq!(outcome.exit.code, Some(7));
     assert_eq!(outcome.text(), "waiting\ngot signal: terminated\n");
 }
@@ -90,7 +90,7 @@ fn a_program_of_another_user_is_signalled_too() {
     let mut client = job.connect();
     until_running(&mut client);
     client.call(Order::Signal { signal: libc::SIGKILL }, drop).unwrap().unwrap();
-    let outcome = follow(client);
+    let outcome = job.follow(client);
     assert_eq!((outcome.exit.code, outcome.exit.signal), (None, Some(libc::SIGKILL)));
     assert_eq!(outcome.exit.exit_status(), 0);
 }
@@ -103,7 +103,7 @@ fn terminating_the_supervisor_terminates_the_program() {
     client.send(Order::OpenOutput { stdout: Some(0), stderr: None, init: None }).unwrap();
     until_output(&mut client, "waiting");
     kill(job.supervisor());
-    assert_eq!(follow(client).exit.code, Some(7));
+    assert_eq!(job.follow(client).exit.code, Some(7));
 
     fn kill(pid: u32) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
@@ -179,7 +179,7 @@ fn a_second_connection_sees_the_same_job() {
     let mut second = job.connect();
     until_running(&mut second);
     second.call(Order::Signal { signal: 9 }, drop).unwrap().unwrap();
-    assert_eq!(follow(second).exit.signal, Some(9));
+    assert_eq!(job.follow(second).exit.signal, Some(9));
 }
 
 pub(crate) fn until_running(client: &mut host_container::client::Client) {

@@ -4,7 +4,7 @@ use host_container::protocol::{CpuQuota, Notice, Order, SupervisorFrame};
 use kit_units::Bytes;
 
 use crate::lifecycle::until_running;
-use crate::support::{Job, follow};
+use crate::support::Job;
 
 #[test]
 fn a_memory_hog_is_killed_and_the_reason_is_told() {
@@ -91,7 +91,7 @@ fn cpu_limits_are_set_and_use_is_told() {
     assert!(groups.cpu_time().unwrap() > std::time::Duration::ZERO);
     assert!(trees.job_names(&place.prefix, &place.partition).unwrap().contains(&place.name));
     client.call(Order::Signal { signal: 9 }, drop).unwrap().unwrap();
-    follow(client);
+    job.follow(client);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use host_container::protocol::{
 };
 
 use crate::lifecycle::until_running;
-use crate::support::{Job, eventually, follow, until};
+use crate::support::{Job, eventually, until};
 
 /// Records requests as `METHOD path body` and answers 200.
 struct Discoverd {
@@ -194,5 +194,5 @@ fn an_https_check_is_asked_of_the_daemon() {
     client.send(Order::HttpsResult { check: asked.check, healthy: true }).unwrap();
     until(&mut client, |frame| matches!(frame, SupervisorFrame::Notice(Notice::ServiceUp { .. })));
     client.call(Order::Signal { signal: 9 }, drop).unwrap().unwrap();
-    follow(client);
+    job.follow(client);
 }

@@ -145,8 +145,19 @@ impl Job {
     /// Follows everything to the end, from the socket or from what a short job left.
     pub(crate) fn finish(&mut self) -> Outcome {
         match self.try_connect() {
-            Some(client) => follow(client),
+            Some(client) => self.follow(client),
             None => self.on_disk(),
+        }
+    }
+
+    /// Follows a job that may end at any moment: from the connection, or from what it left.
+    pub(crate) fn follow(&mut self, mut client: Client) -> Outcome {
+        match client.call(everything(), drop) {
+            Ok(done) => {
+                done.unwrap();
+                collect(client)
+            }
+            Err(_gone) => self.on_disk(),
         }
     }
 
@@ -214,12 +225,15 @@ impl Drop for Job {
     }
 }
 
-/// Reads all streams until the job has ended.
+/// Reads all streams of a job that does not end yet until it has ended.
 pub(crate) fn follow(mut client: Client) -> Outcome {
-    let order = Order::OpenOutput { stdout: Some(0), stderr: Some(0), init: Some(0) };
     // What comes before the reply belongs to a former order.
-    client.call(order, drop).unwrap().unwrap();
+    client.call(everything(), drop).unwrap().unwrap();
     collect(client)
+}
+
+fn everything() -> Order {
+    Order::OpenOutput { stdout: Some(0), stderr: Some(0), init: Some(0) }
 }
 
 /// Reads what the connection follows until the job has ended.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use host_api::{Job, META_PREDECESSOR, META_RESTARTS};
+use host_api::{Job, META_PREDECESSOR, META_RESTARTS, Timestamp, VolumeInfo};
 use host_job::{Decision, Outcome};
 use kit_backoff::Backoff;
 use kit_ids::JobId;
@@ -67,9 +67,25 @@ async fn succeed(host: &Arc<Host>, record: &Record, quick_ends: u32) -> Result<(
     let id = job.id.clone();
     tracing::info!(job = %id, predecessor = %record.active.job.id, quick_ends, "restarting a job");
     let reservation = host.limits(&job).reservation;
+    renew_volumes(host, &job).await;
     host.registry.add(job, reservation, quick_ends).await?;
     spawn(host, id, Begin::Fresh(None));
     Ok(())
+}
+
+/// Volumes that went with the predecessor are there again, empty. One that cannot be made is told by the
+/// start of the job, which misses it.
+async fn renew_volumes(host: &Host, job: &Job) {
+    for binding in job.config.volumes.iter().filter(|binding| binding.delete_on_stop) {
+        if host.volumes.get(&binding.volume).await.is_some() {
+            continue;
+        }
+        let now = Timestamp::from(host.clock.wall());
+        let info = VolumeInfo { id: binding.volume.clone(), ..VolumeInfo::default() };
+        if let Err(error) = host.volumes.create(info, now).await {
+            tracing::warn!(job = %job.id, volume = %binding.volume, %error, "volume is not made anew");
+        }
+    }
 }
 
 /// The same job under a new id that names the old one.

@@ -3,7 +3,7 @@
 use host_api::frame::{Greeting, ServerFrame, Stream};
 use host_api::{
     AttachFlags, AttachReq, Attachment, EventKind, JobEvents, JobStatus, META_PREDECESSOR,
-    META_RESTARTS,
+    META_RESTARTS, VolumeBinding, VolumeInfo,
 };
 
 use crate::fake::{Machine, PATIENCE};
@@ -106,6 +106,33 @@ async fn a_job_of_the_host_is_restarted_and_names_its_predecessor() {
     for (number, pair) in created.windows(2).enumerate() {
         assert_eq!(pair[1].meta(META_PREDECESSOR), Some(pair[0].id.as_str()));
         assert_eq!(pair[1].meta(META_RESTARTS), Some((number + 1).to_string().as_str()));
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_volume_that_ends_with_its_job_is_there_for_the_successor() {
+    let machine = Machine::new();
+    let host = machine.start().await;
+    let volume = host.client.create_volume("default", &VolumeInfo::default()).await.unwrap();
+    let mut job = machine.job("host1-tmp", &["exit", "1"]).await;
+    job.resurrect = true;
+    job.config.volumes = vec![VolumeBinding {
+        target: "/tmp".to_owned(),
+        volume: volume.id.clone(),
+        writeable: true,
+        delete_on_stop: true,
+    }];
+    let mut events = host.client.events(None).await.unwrap();
+    host.client.add_job(&job).await.unwrap();
+    let mut started = 0;
+    while started < 3 {
+        let event =
+            tokio::time::timeout(PATIENCE, events.next_event()).await.unwrap().unwrap().unwrap();
+        assert_ne!(event.event, EventKind::Error, "{event:?}");
+        if event.event == EventKind::Start {
+            started += 1;
+        }
     }
     host.stop().await;
 }

@@ -146,3 +146,32 @@ async fn formations_are_streamed_as_they_change() {
     assert_eq!(answer.status, 400);
     server.stop().await;
 }
+
+/// What wants a formation and the request that says so are told of the same moment: else a scheduler would
+/// take a request for fulfilled that it has not seen yet.
+#[tokio::test]
+async fn a_formation_and_its_pending_request_are_of_one_moment() {
+    let server = Server::start().await;
+    let (_, release) = demo(&server).await;
+    let path = format!("/apps/demo/formations/{release}");
+    let change = async {
+        for round in 0..60 {
+            let body = format!(r#"{{"processes":{{"web":{}}}}}"#, round % 7 + 1);
+            assert_eq!(server.put(&path, &body).await.status, 200);
+        }
+    };
+    let look = async {
+        for _ in 0..200 {
+            let told = server.get(&format!("{path}?expand=true")).await;
+            if told.status != 200 {
+                continue;
+            }
+            let told = told.json();
+            if let Some(request) = told.get("pending_scale_request").filter(|it| !it.is_null()) {
+                assert_eq!(request["new_processes"], told["processes"], "{told}");
+            }
+        }
+    };
+    tokio::join!(change, look);
+    server.stop().await;
+}
