@@ -74,6 +74,10 @@ pub(super) async fn scale_first(
     Err(ReceiveError::FirstJob(text))
 }
 
+fn is_web_of(job: &Job, release: &ReleaseId) -> bool {
+    job.release.as_ref() == Some(release) && job.process_type == "web"
+}
+
 /// Asks for the job and waits until it is up.
 async fn first_job(work: &Work<'_>, release: &ReleaseId) -> Result<(), String> {
     let app = work.target.id.as_str();
@@ -84,6 +88,11 @@ async fn first_job(work: &Work<'_>, release: &ReleaseId) -> Result<(), String> {
     let request = ScaleRequest::pending(Some(wanted), None);
     let asked = work.controller.put_scale(app, release, &request).await;
     asked.map_err(|error| chain(&error))?;
+    // One that is up already is told by no event.
+    let jobs = work.controller.jobs(app).await.map_err(|error| chain(&error))?;
+    if jobs.iter().any(|job| is_web_of(job, release) && job.state == Some(JobState::Up)) {
+        return Ok(());
+    }
     let seconds = Some(work.target.app.deploy_timeout).filter(|seconds| *seconds > 0);
     let seconds = u64::try_from(seconds.unwrap_or(DEFAULT_TIMEOUT)).unwrap_or_default();
     let deadline = Instant::now() + Duration::from_secs(seconds);

@@ -171,13 +171,28 @@ async fn deploy(
     Ok(())
 }
 
-/// Whether nobody ever said how many jobs the app wants.
+/// Whether nobody ever said how many jobs the app wants: its release has no formation. The release is the
+/// one of now, not the one of the push's begin: a deployment that was under way then has taken the old
+/// one's formation away.
 async fn never_scaled(work: &Work<'_>) -> Result<bool, ReceiveError> {
-    let Some(old) = work.old_release() else { return Ok(true) };
-    match work.controller.formation(work.target.id.as_str(), old).await {
-        Ok(_) => Ok(false),
-        Err(error) if error.is_not_found() => Ok(true),
-        Err(error) => Err(ReceiveError::Deploy(crate::server::chain(&error))),
+    let failed = |error: ClientError| ReceiveError::Deploy(crate::server::chain(&error));
+    let app = work.target.id.as_str();
+    let mut looked_at = None;
+    loop {
+        let now = match work.controller.app_release(app).await {
+            Ok(release) => release.id,
+            Err(error) if error.is_not_found() => return Ok(true),
+            Err(error) => return Err(failed(error)),
+        };
+        // Looked at twice, it has none; a release that came meanwhile is looked at, too.
+        let Some(release) = now.filter(|now| looked_at.as_ref() != Some(now)) else {
+            return Ok(true);
+        };
+        match work.controller.formation(app, &release).await {
+            Ok(_) => return Ok(false),
+            Err(error) if error.is_not_found() => looked_at = Some(release),
+            Err(error) => return Err(failed(error)),
+        }
     }
 }
 
