@@ -29,8 +29,7 @@ impl Bundle {
         let words: Vec<_> = ["/bin/program"].iter().chain(args).collect();
         config["process"]["args"] = serde_json::json!(words);
         config["process"]["terminal"] = serde_json::json!(false);
-        let group = format!("/flynn-t-runc-{}/job", std::process::id());
-        config["linux"]["cgroupsPath"] = serde_json::json!(group);
+        config["linux"]["cgroupsPath"] = serde_json::json!(format!("/{}/job", group()));
         fs::write(&file, config.to_string())?;
         Ok(Self { dir })
     }
@@ -43,5 +42,19 @@ impl Bundle {
         let done = command.output().context("runc")?;
         ensure!(done.status.success(), "runc: {}", String::from_utf8_lossy(&done.stderr));
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    }
+}
+
+/// The group above that of the container, in every tree.
+fn group() -> String {
+    format!("flynn-t-runc-{}", std::process::id())
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        // runc removes the group of a container, not the one above it.
+        for tree in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            drop(fs::remove_dir(tree.path().join(group())));
+        }
     }
 }
