@@ -3,14 +3,13 @@
 //! PostgreSQL and the controller are run without a controller, because there is none yet, and told to
 //! it afterwards; from then on the scheduler keeps them like every other app.
 
-use std::collections::BTreeMap;
-
 use controller_api::{HealthCheck, Port, ProcessType, Resources, Service, Strategy};
 use host_api::ResourceKind;
 
 use crate::steps::{
     Action, AppSpec, CertificateSpec, Count, Encoding, ProcessSpec, RandomSpec, ResourceSpec,
-    RouteSpec, Step, WaitSpec, WaitTarget, args, critical, data_volume, http_port, https_port, tcp,
+    RouteSpec, Step, WaitSpec, WaitTarget, app, args, critical, data_volume, http_port, https_port,
+    tcp,
 };
 use crate::values::Value;
 
@@ -141,21 +140,6 @@ fn certificate() -> CertificateSpec {
         ca_cert: Value::Env("TLS_CA"),
         cert: Value::Env("TLS_CERT"),
         key: Value::Env("TLS_KEY"),
-    }
-}
-
-/// An app whose one process type and environment are still to be filled in.
-fn app(name: &'static str, image: &'static str) -> AppSpec {
-    AppSpec {
-        name,
-        image,
-        meta: BTreeMap::new(),
-        strategy: Strategy::AllAtOnce,
-        deploy_timeout: 0,
-        env: Vec::new(),
-        env_prefix: None,
-        processes: Vec::new(),
-        resources: Vec::new(),
     }
 }
 

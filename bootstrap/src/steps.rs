@@ -314,9 +314,14 @@ fn flannel() -> AppSpec {
 
 /// An app in the image of discovery, overlay and router.
 pub(crate) fn core_app(name: &'static str) -> AppSpec {
+    app(name, "core")
+}
+
+/// An app whose process types and environment are still to be filled in.
+pub(crate) fn app(name: &'static str, image: &'static str) -> AppSpec {
     AppSpec {
         name,
-        image: "core",
+        image,
         meta: BTreeMap::new(),
         strategy: Strategy::AllAtOnce,
         deploy_timeout: 0,

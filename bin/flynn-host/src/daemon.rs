@@ -13,6 +13,9 @@ use serde::Deserialize;
 
 const CONFIG_FILE: &str = "/etc/flynn/host.json";
 
+/// What builds talk to, each with a token of its own (design.md D5).
+const BUILD_SERVICES: [&str; 2] = ["blobstore", "controller"];
+
 /// The daemon's flags.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
@@ -171,6 +174,7 @@ fn config(args: &DaemonArgs) -> anyhow::Result<host::Config> {
         tags: host::parse_tags(&args.tags),
         version: crate::version(false).to_owned(),
         resurrect: !args.no_resurrect,
+        background_services: BUILD_SERVICES.map(str::to_owned).into(),
         ..defaults
     })
 }

@@ -45,6 +45,8 @@ pub struct Config {
     pub version: String,
     /// Whether jobs with `resurrect` are restarted.
     pub resurrect: bool,
+    /// Services of system jobs whose ports jobs of partition background reach, too.
+    pub background_services: Vec<String>,
     /// What jobs may reserve; found from the machine when absent.
     pub capacity: Option<Reservation>,
     /// What jobs get that state nothing.
@@ -79,6 +81,7 @@ impl Config {
             flags: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             resurrect: true,
+            background_services: Vec::new(),
             capacity: None,
             defaults: WireDefaults::default(),
             restart: RestartRule::default(),

@@ -71,17 +71,18 @@ fn runc_times() -> Option<Vec<u64>> {
         let start = monotonic();
         let mut command = Command::new("runc");
         command.arg("--root").arg(bundle.join("state")).args(["run", "--bundle"]).arg(bundle);
-        let output = command.arg(format!("round-{round}")).output().unwrap();
+        let output = command.arg(format!("round-{round}")).output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.trim().parse::<u64>().unwrap_or_else(|_| panic!("{output:?}")) - start
+        // A runc that does not run here is no fault of ours: there is no peer then.
+        Some(text.trim().parse::<u64>().ok()? - start)
     };
-    let times = (0..15).map(time).collect();
+    let times: Option<Vec<u64>> = (0..15).map(time).collect();
     // runc removes the group of a container, not the one above it.
     for tree in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
         let group = format!("flynn-t-container-{}-runc", std::process::id());
         drop(fs::remove_dir(tree.path().join(group)));
     }
-    Some(times)
+    times
 }
 
 fn plain_process() -> u64 {

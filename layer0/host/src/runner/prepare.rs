@@ -186,9 +186,6 @@ async fn volumes(host: &Host, job: &Job) -> Result<Vec<BindMount>, PrepareError>
     Ok(mounts)
 }
 
-/// Services of the platform a build talks to, with a token of that build only.
-const BUILD_SERVICES: [&str; 2] = ["blobstore", "controller"];
-
 async fn network(host: &Host, job: &Job) -> Result<Option<JobNetwork>, PrepareError> {
     if job.config.host_network {
         return Ok(None);
@@ -202,17 +199,18 @@ async fn network(host: &Host, job: &Job) -> Result<Option<JobNetwork>, PrepareEr
         request = request.allowing(bridge, registration::PORT);
     }
     if partition == Partition::System {
-        request = build_ports(job).into_iter().fold(request, JobRequest::serving_builds);
+        request = background_ports(host, job).into_iter().fold(request, JobRequest::serving_builds);
     }
     Ok(Some(host.nets.attach_job(request).await?))
 }
 
-/// The ports of a system job that builds need (design.md D5).
-fn build_ports(job: &Job) -> Vec<u16> {
-    let serves = |service: &str| BUILD_SERVICES.contains(&service);
+/// The ports of a system job that jobs of partition background need (design.md D5).
+fn background_ports(host: &Host, job: &Job) -> Vec<u16> {
+    let services = &host.config.background_services;
     let ports = job.config.ports.iter();
-    let open =
-        ports.filter(|port| port.service.as_ref().is_some_and(|service| serves(&service.name)));
+    let open = ports.filter(|port| {
+        port.service.as_ref().is_some_and(|service| services.contains(&service.name))
+    });
     open.map(|port| port.port).collect()
 }
 
