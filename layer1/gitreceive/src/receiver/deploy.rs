@@ -41,6 +41,7 @@ pub(super) async fn deploy(work: &Work<'_>, release: &ReleaseId) -> Result<(), R
             Ok(Err(error)) => return Err(failed(chain(&error))),
             Err(_) => match work.controller.deployment(&id).await {
                 Ok(deployment) => (deployment.status, "the deployment failed".to_owned()),
+                Err(error) if error.is_not_found() => return Err(failed(chain(&error))),
                 Err(_) => (None, String::new()),
             },
         };

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
 use host_api::frame::{ClientFrame, ServerFrame, Stream};
 use kit_http::sse::{self, Event};
 use kit_tasks::Tasks;
@@ -33,7 +34,13 @@ pub(crate) struct Controller {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inner {
+    /// What the app was deployed as, the current one last.
     pub(crate) releases: Vec<Value>,
+    /// Releases that nothing was deployed as yet.
+    created: Vec<Value>,
+    /// How each deployment ended.
+    deployments: BTreeMap<String, Value>,
+    events: Vec<Value>,
     pub(crate) formations: BTreeMap<String, u32>,
     pub(crate) builds: Vec<Build>,
     pub(crate) plan: Plan,
@@ -101,6 +108,7 @@ impl Controller {
             .route("/apps/{app}/jobs", post(run_job).get(jobs))
             .route("/apps/{app}/jobs/{id}", delete(kill_job))
             .route("/apps/{app}/deploy", post(deploy))
+            .route("/deployments/{id}", get(deployment))
             .route("/apps/{app}/formations/{release}", get(formation).delete(delete_formation))
             .route("/apps/{app}/scale/{release}", put(scale))
             .route("/artifacts/{id}", get(artifact))
@@ -115,11 +123,15 @@ impl Controller {
         format!("00000000-0000-4000-8000-{:012}", state.next)
     }
 
-    fn tell(&self, kind: &str, data: &Value) {
-        let id = self.state().next + 1;
-        self.state().next = id;
-        // Without a listener nobody needs to hear of it.
-        drop(self.events.send(json!({"id": id, "app": APP, "object_type": kind, "data": data})));
+    fn tell(&self, kind: &str, object: &str, data: &Value) {
+        let mut state = self.state();
+        state.next += 1;
+        let event = json!({
+            "id": state.next, "app": APP, "object_type": kind, "object_id": object, "data": data});
+        state.events.push(event.clone());
+        // Without a listener nobody needs to hear of it. Sent under the lock: who subscribes under it
+        // sees each event once.
+        drop(self.events.send(event));
     }
 }
 
@@ -161,36 +173,39 @@ async fn artifact(State(controller): World, Path(id): Path<String>) -> Response 
 
 async fn create_release(State(controller): World, Json(mut release): Json<Value>) -> Response {
     release["id"] = json!(controller.id());
-    controller.state().releases.push(release.clone());
+    controller.state().created.push(release.clone());
     Json(release).into_response()
 }
 
-async fn deploy(State(controller): World) -> Response {
+async fn deploy(State(controller): World, Json(order): Json<Value>) -> Response {
     let id = controller.id();
-    let error = controller.state().plan.deploy_error;
-    let is_first = controller.state().releases.len() == 1;
-    if is_first && error.is_none() {
-        let ended = "2026-01-01T00:00:00Z";
-        return Json(json!({"id": id, "status": "complete", "finished_at": ended})).into_response();
-    }
-    let status = if error.is_some() { "failed" } else { "complete" };
-    if error.is_some() {
-        controller.state().releases.pop();
-    }
-    let teller = controller.clone();
-    let deployment = id.clone();
-    controller.tasks.spawn("deployment", async move {
-        // Listeners subscribe after the answer; events told before it would be in the past.
-        while teller.events.receiver_count() == 0 {
-            tokio::task::yield_now().await;
+    let (error, is_first) = {
+        let mut state = controller.state();
+        let at = state.created.iter().position(|release| release["id"] == order["id"]);
+        let Some(at) = at else { return not_found() };
+        let release = state.created.remove(at);
+        let error = state.plan.deploy_error;
+        let is_first = state.releases.is_empty();
+        if error.is_none() {
+            state.releases.push(release);
         }
-        teller.tell("deployment", &json!({"deployment": deployment, "status": "pending"}));
-        teller.tell(
-            "deployment",
-            &json!({"deployment": deployment, "status": status, "error": error.unwrap_or("")}),
-        );
-    });
+        (error, is_first)
+    };
+    let status = if error.is_some() { "failed" } else { "complete" };
+    let ended = json!({"id": id, "status": status, "finished_at": "2026-01-01T00:00:00Z"});
+    controller.state().deployments.insert(id.clone(), ended.clone());
+    if is_first && error.is_none() {
+        return Json(ended).into_response();
+    }
+    let of = |status| json!({"deployment": id, "status": status, "error": error.unwrap_or("")});
+    controller.tell("deployment", &id, &of("pending"));
+    controller.tell("deployment", &id, &of(status));
     Json(json!({"id": id, "status": "pending"})).into_response()
+}
+
+async fn deployment(State(controller): World, Path(id): Path<String>) -> Response {
+    let known = controller.state().deployments.get(&id).cloned();
+    known.map_or_else(not_found, |deployment| Json(deployment).into_response())
 }
 
 async fn formation(State(controller): World, Path((_, id)): Path<(String, String)>) -> Response {
@@ -221,19 +236,40 @@ async fn scale(
     for state in ["starting", state] {
         let job =
             json!({"uuid": uuid, "app": APP, "release": release, "type": "web", "state": state});
-        controller.tell("job", &job);
+        controller.tell("job", &uuid, &job);
     }
     request["id"] = json!(controller.id());
     Json(request).into_response()
 }
 
-async fn events(State(controller): World) -> Response {
-    let receiver = controller.events.subscribe();
-    let events = futures_util::stream::unfold(receiver, async |mut receiver| {
-        let event = receiver.recv().await.ok()?;
-        Some((Event::json(&event), receiver))
+async fn events(
+    State(controller): World,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    let (past, receiver) = {
+        let state = controller.state();
+        let after = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+        let is_wanted = |event: &&Value| event["id"].as_u64() > after;
+        let past = state.events.iter().filter(is_wanted).cloned().collect::<Vec<_>>();
+        (past, controller.events.subscribe())
+    };
+    let past = if query.contains_key("past") { past } else { Vec::new() };
+    let matches = move |event: &Value| {
+        [("object_types", "object_type"), ("object_id", "object_id")]
+            .into_iter()
+            .all(|(asked, field)| query.get(asked).is_none_or(|asked| event[field] == **asked))
+    };
+    let state = (past.into_iter(), receiver);
+    let events = futures_util::stream::unfold(state, async |(mut past, mut receiver)| {
+        let event = match past.next() {
+            Some(event) => event,
+            None => receiver.recv().await.ok()?,
+        };
+        Some((event, (past, receiver)))
     });
-    sse::response(events)
+    let events = events.filter(move |event| std::future::ready(matches(event)));
+    sse::response(Box::pin(events.map(|event| Event::json(&event))))
 }
 
 async fn jobs(State(controller): World) -> Response {

@@ -123,6 +123,27 @@ async fn a_second_push_keeps_what_the_release_had_and_sends_only_what_is_new() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_ends_during_a_push_does_not_make_the_app_one_that_never_ran() {
+    let world = World::start().await;
+    let work = world.repository("work").await;
+    assert!(work.push(&world.url(), &["master"]).await.0);
+    work.commit("two").await;
+    world.controller.hold.send_replace(true);
+    let url = world.url();
+    let (pushed, ()) = tokio::join!(work.push(&url, &["master"]), async {
+        until("it builds", || world.controller.state().builds.len() == 2).await;
+        {
+            let mut state = world.controller.state();
+            state.formations = [(RUNNER.to_owned(), 2)].into();
+            state.releases.push(json!({"id": RUNNER}));
+        }
+        world.controller.hold.send_replace(false);
+    });
+    assert!(pushed.0 && !pushed.1.contains("Scaling initial"), "{}", pushed.1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_master_and_main_are_deployed_and_others_go_along() {
     let world = World::start().await;
     let work = world.repository("work").await;

@@ -110,7 +110,8 @@ async fn start(
         hook_program: hook_program(),
         protocols: "http:https:ssh:file".to_owned(),
         path: std::env::var("PATH").unwrap(),
-        limits: Limits::default(),
+        // What hangs fails its test instead of holding all up.
+        limits: Limits { request: Duration::from_secs(120), ..Limits::default() },
         version: "test".to_owned(),
     };
     change(&mut config);
