@@ -2,7 +2,6 @@
 //! it ends. Used by `run` and by the commands that run a database's own tools.
 
 mod input;
-mod terminal;
 
 use std::io::Write;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 
 pub(crate) use input::Source;
-use terminal::{Raw, Terminal};
+use kit_terminal::Raw;
 
 /// How long a job has after SIGINT or SIGTERM until it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(10);
@@ -40,13 +39,13 @@ pub(crate) struct Ends {
 
 /// Whether a terminal is at both ends.
 pub(crate) fn is_interactive() -> bool {
-    Terminal::is_there()
+    kit_terminal::is_there()
 }
 
 /// Gives the job a terminal like the one here.
 pub(crate) fn with_terminal(mut job: NewJob, term: Option<&str>) -> NewJob {
     job.tty = true;
-    if let Some((lines, columns)) = Terminal::size() {
+    if let Some((lines, columns)) = kit_terminal::size() {
         (job.tty_lines, job.tty_columns) = (lines, columns);
         job.env.insert("LINES".to_owned(), lines.to_string());
         job.env.insert("COLUMNS".to_owned(), columns.to_string());

@@ -10,7 +10,6 @@ mod jobs;
 mod run;
 mod table;
 mod teardown;
-mod terminal;
 mod volumes;
 mod watch;
 

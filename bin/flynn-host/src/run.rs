@@ -22,7 +22,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::hosts::{Host, Hosts};
-use crate::terminal;
 
 /// How long a broken connection is tried again.
 const REATTACH_FOR: Duration = Duration::from_secs(60);
@@ -79,21 +78,21 @@ pub(crate) async fn run(args: RunArgs, hosts: &Hosts) -> anyhow::Result<ExitCode
         Some(id) => hosts.host(id).await?,
         None => hosts.any().await?,
     };
-    let tty = terminal::is_there();
+    let tty = kit_terminal::is_there();
     let job = job(&args, &host, tty).await?;
     let mut flags = AttachFlags::STDOUT | AttachFlags::STREAM | AttachFlags::STDIN;
     if !tty {
         flags = flags | AttachFlags::STDERR;
     }
     let mut request = AttachReq::new(&job.id, flags);
-    if let Some((height, width)) = terminal::size().filter(|_| tty) {
+    if let Some((height, width)) = kit_terminal::size().filter(|_| tty) {
         (request.height, request.width) = (height, width);
     }
     let mut attachment = host.client.attach(&request).await?;
     attachment.greeting().await?;
     host.client.add_job(&job).await?;
     let attached = attachment.established().await?;
-    let raw = if tty { Some(terminal::Raw::enter()?) } else { None };
+    let raw = if tty { Some(kit_terminal::Raw::enter()?) } else { None };
     let status = Session { host, job: job.id, request, tty }.follow(attached).await;
     drop(raw);
     Ok(ExitCode::from(u8::try_from(status?).unwrap_or(u8::MAX)))
@@ -280,7 +279,7 @@ fn inputs() -> anyhow::Result<mpsc::Receiver<ClientFrame>> {
     let mut changes = signal(SignalKind::window_change())?;
     tasks.spawn("window", async move {
         while changes.recv().await.is_some() {
-            let Some((height, width)) = terminal::size() else { continue };
+            let Some((height, width)) = kit_terminal::size() else { continue };
             if sender.send(ClientFrame::Resize { height, width }).await.is_err() {
                 return;
             }

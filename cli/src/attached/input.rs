@@ -10,7 +10,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::Mutex;
 
 use super::SIGWINCH;
-use super::terminal::Terminal;
 
 /// Bytes of one frame.
 const PIECE: usize = 32 << 10;
@@ -64,7 +63,7 @@ async fn sizes(tty: bool, writer: &Mutex<FrameWriter>) {
     }
     let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
     while changes.recv().await.is_some() {
-        let Some((height, width)) = Terminal::size() else { continue };
+        let Some((height, width)) = kit_terminal::size() else { continue };
         let mut writer = writer.lock().await;
         for frame in [ClientFrame::Resize { height, width }, ClientFrame::Signal(SIGWINCH)] {
             if writer.send(&frame).await.is_err() {

@@ -3,15 +3,17 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::http::RequestBody;
 use crate::listen::tune;
 use crate::service::Backend;
+use crate::worker::Worker;
 
 /// Seconds since the router's start; coarse, but costs nothing to read.
 pub(crate) type Tick = u64;
@@ -83,6 +85,23 @@ impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("workers", &self.shelves.len()).finish_non_exhaustive()
     }
+}
+
+/// A fresh connection for requests, driven by the worker; one that is upgraded can be taken over.
+pub(crate) async fn connect(worker: &Arc<Worker>, backend: &Backend) -> io::Result<Sender> {
+    let stream = dial(backend, worker.shared.limits.dial).await?;
+    let (sender, connection) = hyper::client::conn::http1::Builder::new()
+        .title_case_headers(true)
+        .max_header_size(worker.shared.limits.head_bytes)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    worker.backends.spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::trace!(%error, "backend connection ended");
+        }
+    });
+    Ok(sender)
 }
 
 /// Connects to a backend.

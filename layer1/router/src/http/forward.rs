@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use ::http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 
 use super::body::{Forwarded, ReplyBody, RequestBody, in_time};
 use super::{reply, request};
 use crate::connection::Peer;
-use crate::pool::{Sender, dial};
+use crate::pool::{Sender, connect};
 use crate::service::{Backend, Lease, Search};
 use crate::sticky;
 use crate::table::Target;
@@ -173,23 +172,6 @@ impl Copy {
         *request.headers_mut() = self.headers;
         request
     }
-}
-
-/// A fresh connection, driven by the worker.
-async fn connect(worker: &Arc<Worker>, backend: &Backend) -> std::io::Result<Sender> {
-    let stream = dial(backend, worker.shared.limits.dial).await?;
-    let (sender, connection) = hyper::client::conn::http1::Builder::new()
-        .title_case_headers(true)
-        .max_header_size(worker.shared.limits.head_bytes)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(std::io::Error::other)?;
-    worker.backends.spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::trace!(%error, "backend connection ended");
-        }
-    });
-    Ok(sender)
 }
 
 /// The backend's response as the client gets it.

@@ -12,8 +12,8 @@ use super::body::{Forwarded, ReplyBody, RequestBody, in_time};
 use super::forward::add_cookie;
 use super::{reply, request};
 use crate::connection::Peer;
-use crate::pool::{Sender, dial};
-use crate::service::{Backend, Lease};
+use crate::pool::{self, Sender};
+use crate::service::Lease;
 use crate::sticky;
 use crate::table::Target;
 use crate::tunnel::tunnel;
@@ -62,29 +62,13 @@ async fn connect(
     let sticky = token.and_then(|token| eligible.iter().position(|b| b.token == token));
     for index in routes::shuffled(eligible.len(), sticky, worker.seed()) {
         let Some(lease) = Lease::take(&eligible[index]) else { continue };
-        match handshake(worker, &lease.backend).await {
+        match pool::connect(worker, &lease.backend).await {
             Ok(sender) => return Some((lease, sender)),
             Err(error) => tracing::debug!(service = %target.service.name,
                 backend = %lease.backend.identity.addr, %error, "backend could not be dialled"),
         }
     }
     None
-}
-
-async fn handshake(worker: &Arc<Worker>, backend: &Backend) -> std::io::Result<Sender> {
-    let stream = dial(backend, worker.shared.limits.dial).await?;
-    let (sender, connection) = hyper::client::conn::http1::Builder::new()
-        .title_case_headers(true)
-        .max_header_size(worker.shared.limits.head_bytes)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(std::io::Error::other)?;
-    worker.backends.spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::trace!(%error, "backend connection ended");
-        }
-    });
-    Ok(sender)
 }
 
 /// Passes the 101 on and joins both connections once the client's is free.
