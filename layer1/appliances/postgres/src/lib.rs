@@ -10,6 +10,7 @@ pub mod cluster;
 mod databases;
 mod environment;
 mod identity;
+mod orphans;
 pub mod peer;
 pub mod provision;
 mod server;

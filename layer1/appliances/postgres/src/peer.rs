@@ -22,7 +22,7 @@ use crate::databases::Secret;
 use crate::server::{self, Place, Server, ServerError};
 use crate::settings::Settings;
 use crate::sql::{self, Report};
-use crate::{identity, status};
+use crate::{identity, orphans, status};
 
 /// The metadata key of a peer's persistent id.
 pub const ID_KEY: &str = "POSTGRES_ID";
@@ -79,6 +79,7 @@ pub(crate) enum Role {
 
 /// Starts the peer. Its API listens at once; the server follows when it may.
 pub async fn start(config: Config, discoverd: Client, tasks: &Tasks) -> std::io::Result<Running> {
+    orphans::adopt()?;
     let listener = TcpListener::bind(config.http).await?;
     let node = tasks.child("postgres");
     let (views, view) = watch::channel(View::default());

@@ -1,7 +1,7 @@
 //! One PostgreSQL server process: its data directory, its start, its end.
 //!
-//! The data directory belongs to this job alone (volumes are exclusive), so a lock file found at
-//! start is of a server that no longer runs.
+//! The data directory belongs to this job alone (volumes are exclusive), and what an earlier server of
+//! this driver left running is ended first, so a lock file found at start is of nobody who still runs.
 
 use std::fs;
 use std::io::Write as _;
@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::accounts::Account;
+use crate::orphans;
 use crate::settings::Settings;
 
 /// How long the server has for a fast shutdown, and then for an immediate one.
@@ -54,6 +55,9 @@ pub enum ServerError {
         /// Why.
         source: std::io::Error,
     },
+    /// An earlier server is not entirely gone.
+    #[error("what an earlier server left behind is still there")]
+    Orphans(#[source] std::io::Error),
     /// `initdb` failed.
     #[error("initdb failed ({status}): {said}")]
     Initdb {
@@ -82,6 +86,7 @@ impl Server {
     /// Prepares the data directory (initdb on first use) and starts the server. It is not yet
     /// answering when this returns.
     pub(crate) async fn start(place: &Place, settings: &Settings) -> Result<Self, ServerError> {
+        orphans::end_all().await.map_err(ServerError::Orphans)?;
         make_owned(Path::new(&settings.socket_dir), 0o750, place.account)?;
         if !place.data.join("PG_VERSION").exists() {
             initdb(place).await?;

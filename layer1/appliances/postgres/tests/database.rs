@@ -82,6 +82,23 @@ fn superuser(port: u16) -> String {
     format!("postgres://flynn:{password}@127.0.0.1:{port}/postgres")
 }
 
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// What a server that came after `killed` answers.
+async fn until_back(volume: &Path, port: u16, killed: i32, sql: &str) -> Vec<String> {
+    let started = Instant::now();
+    loop {
+        match query(&superuser(port), sql).await {
+            Ok(rows) if postmaster(volume) != killed => return rows,
+            _ => assert!(started.elapsed() < PATIENCE, "the server did not come back"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 fn postmaster(volume: &Path) -> i32 {
     let text = std::fs::read_to_string(volume.join("db/postmaster.pid")).unwrap();
     text.lines().next().unwrap().parse().unwrap()
@@ -99,23 +116,37 @@ async fn a_killed_server_comes_back_with_its_data() {
         .await
         .unwrap();
     let killed = postmaster(volume.path());
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(killed).unwrap(),
-        rustix::process::Signal::KILL,
-    )
-    .unwrap();
-    let started = Instant::now();
-    let rows = loop {
-        match query(&superuser(port), "SELECT n FROM kept").await {
-            Ok(rows) if postmaster(volume.path()) != killed => break rows,
-            _ => assert!(started.elapsed() < PATIENCE, "the server did not come back"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    assert_eq!(rows, ["42"]);
+    kill(killed);
+    assert_eq!(until_back(volume.path(), port, killed, "SELECT n FROM kept").await, ["42"]);
 
     tasks.shutdown(PATIENCE).await;
     assert!(!volume.path().join("db/postmaster.pid").exists(), "the stop was a clean one");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_never_runs_beside_what_a_killed_one_left() {
+    let (volume, port, tasks) = (volume(), free_port(), Tasks::root("test"));
+    let peer = start(volume.path(), port, &tasks).await;
+    until_running(&peer).await;
+    // Never waits for anything, and so never notices that its server is gone.
+    let busy = "DO $$ BEGIN LOOP PERFORM 1; END LOOP; END $$";
+    let url = superuser(port);
+    let (busy, ()) = tokio::join!(query(&url, busy), async {
+        let who = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'DO %' AND state = 'active'";
+        let started = Instant::now();
+        let pid = loop {
+            assert!(started.elapsed() < PATIENCE, "the question does not run");
+            if let [pid] = &query(&url, who).await.unwrap()[..] {
+                break pid.clone();
+            }
+        };
+        let killed = postmaster(volume.path());
+        kill(killed);
+        until_back(volume.path(), port, killed, "SELECT 1").await;
+        assert!(!Path::new("/proc").join(pid).exists(), "it still runs");
+    });
+    busy.unwrap_err();
+    tasks.shutdown(PATIENCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
