@@ -7,5 +7,5 @@ mod platform;
 
 pub use jobs::{Output, Run};
 pub use load::{Counted, Load};
-pub use node::{Node, PATIENCE, binaries, on_bare_host, on_host, until};
+pub use node::{Node, PATIENCE, binaries, on_bare_host, on_host, on_small_host, until};
 pub use platform::{DOMAIN, Platform, on_platform};

@@ -50,6 +50,32 @@ where
     F: FnOnce(Node) -> T + Send,
     T: Future<Output = anyhow::Result<()>>,
 {
+    on_prepared_host(id, |_node| Ok(()), test);
+}
+
+/// [`on_bare_host`] whose data directory holds only so much, written as mount(8) has it.
+pub fn on_small_host<F, T>(id: &str, size: &str, test: F)
+where
+    F: FnOnce(Node) -> T + Send,
+    T: Future<Output = anyhow::Result<()>>,
+{
+    let small = |node: &Node| {
+        std::fs::create_dir_all(node.data_dir())?;
+        let mut mount = node.host.command("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
+        node.success(mount.arg(node.data_dir()))
+    };
+    on_prepared_host(id, small, test);
+}
+
+fn on_prepared_host<F, T>(
+    id: &str,
+    prepare: impl FnOnce(&Node) -> anyhow::Result<()> + Send,
+    test: F,
+) where
+    F: FnOnce(Node) -> T + Send,
+    T: Future<Output = anyhow::Result<()>>,
+{
     // One host at a time: what a host needs of the machine is what the next one waits for.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let host = Hosts::in_sandbox().and_then(|hosts| hosts.add(id)).expect("a host");
@@ -59,6 +85,7 @@ where
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let mut node = Node::new(host)?;
+                prepare(&node)?;
                 node.start_daemon().await?;
                 node.import("test-apps").await?;
                 test(node).await

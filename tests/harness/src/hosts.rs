@@ -220,6 +220,15 @@ impl Host {
         self.job_pids().into_iter().filter(wanted).collect()
     }
 
+    /// SIGKILL to the supervisor of one of the jobs in which [`pids_in_jobs`](Self::pids_in_jobs) finds
+    /// such a program. Says whether there was one.
+    pub fn kill_supervisor_of(&self, program: &str, word: &str) -> bool {
+        let pids = self.pids_in_jobs(program, word);
+        let Some(supervisor) = pids.into_iter().find_map(supervisor_of) else { return false };
+        // SAFETY: kill takes numbers only; the process is one of this sandbox.
+        unsafe { libc::kill(supervisor, libc::SIGKILL) == 0 }
+    }
+
     /// Every process of the host but its first one: daemon, supervisors, and all in jobs.
     pub fn everything(&self) -> Vec<i32> {
         let mut pids = self.all_pids();
@@ -294,6 +303,19 @@ pub fn host_init(id: &str, dir: &Path) -> anyhow::Result<ExitCode> {
     std::fs::rename(part, dir.join("init.pid"))?;
     first.wait()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The nearest ancestor that supervises a job.
+fn supervisor_of(pid: i32) -> Option<i32> {
+    let parent = |pid: i32| -> Option<i32> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+    };
+    let supervises = |pid: &i32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).any(|word| word == b"supervise")
+    };
+    std::iter::successors(parent(pid), |pid| parent(*pid)).find(supervises)
 }
 
 fn enter(path: &Path, kind: libc::c_int) -> anyhow::Result<()> {

@@ -18,7 +18,12 @@ pub fn state_root() -> PathBuf {
 
 /// Sweeps the run with this state directory and cgroup prefix.
 pub fn run_of(state: &Path, cgroup_prefix: &str) -> anyhow::Result<()> {
-    remove_cgroups(|name| name.starts_with(cgroup_prefix))?;
+    // The run 123 is another one than the run 12.
+    let is_ours = |name: &str| {
+        let rest = name.strip_prefix(cgroup_prefix);
+        rest.is_some_and(|rest| !rest.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    remove_cgroups(is_ours)?;
     detach_loops_below(state)?;
     match std::fs::remove_dir_all(state) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,9 +1,10 @@
 //! `git push` on a real platform: through the router, with the certificate and the key that
-//! `flynn cluster add` told git of; then with gitreceive, and the whole host, killed in the middle.
+//! `flynn cluster add` told git of.
+
+mod cuts;
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use cluster_tests::{DOMAIN, Platform, on_platform, until};
@@ -85,15 +86,6 @@ async fn until_page(platform: &Platform, url: &str, text: &str) -> anyhow::Resul
     shown.with_context(|| format!("{text} is not in {last}\n{}", platform.node.log()))
 }
 
-/// Build jobs that run.
-async fn builds(platform: &Platform) -> anyhow::Result<usize> {
-    let active = platform.node.client.active_jobs().await?;
-    let is_build = |job: &host_api::ActiveJob| {
-        job.job.meta("flynn-controller.type") == Some("slugbuilder") && !job.status.has_ended()
-    };
-    Ok(active.values().filter(|job| is_build(job)).count())
-}
-
 #[test]
 fn a_push_becomes_a_page_and_the_next_one_replaces_it() {
     on_platform("pushes", async |platform| {
@@ -132,64 +124,4 @@ fn a_push_becomes_a_page_and_the_next_one_replaces_it() {
         ensure!(person.git(&platform, &stranger).is_err(), "no key was needed");
         Ok(())
     });
-}
-
-#[test]
-fn pushes_that_are_cut_short_leave_the_old_release_or_the_new_one() {
-    on_platform("cutpushes", async |mut platform| {
-        let person = Person::new(&platform, "hello")?;
-        person.commit(&platform, "text-0")?;
-        let started = Instant::now();
-        let said = person.git(&platform, &["push", "flynn", "master"]);
-        said.with_context(|| platform.node.log())?;
-        let usual = started.elapsed();
-        let page = format!("http://hello.{DOMAIN}/");
-        until_page(&platform, &page, "text-0").await?;
-        let seed: u32 = std::process::id();
-        for round in 1..=3_u32 {
-            let (old, new) = (format!("text-{}", 2 * round - 2), format!("text-{}", 2 * round - 1));
-            person.commit(&platform, &new)?;
-            let part = seed.wrapping_mul(2_654_435_761).rotate_left(11 * round) % 100;
-            let delay = usual * part / 100;
-            let context = format!("round {round}, seed {seed}, cut after {delay:?} of {usual:?}");
-            cut(&mut platform, &person, round, delay).await.with_context(|| context.clone())?;
-            // Whatever came of it is one of the two, entirely.
-            let mut shown = String::new();
-            until("a page is there again", async || {
-                shown = platform.fetch(&page).unwrap_or_default();
-                !shown.is_empty()
-            })
-            .await
-            .with_context(|| format!("{context}\n{}", platform.node.log()))?;
-            ensure!(shown.contains(&old) || shown.contains(&new), "{context}: {shown}");
-            let next = format!("text-{}", 2 * round);
-            person.commit(&platform, &next)?;
-            person.push_again(&platform).await.with_context(|| context.clone())?;
-            until_page(&platform, &page, &next).await.with_context(|| context.clone())?;
-        }
-        until("no build is left", async || builds(&platform).await.is_ok_and(|count| count == 0))
-            .await
-    });
-}
-
-/// Kills gitreceive, or in the last round all of the host, in the middle of a push.
-async fn cut(
-    platform: &mut Platform,
-    person: &Person,
-    round: u32,
-    delay: Duration,
-) -> anyhow::Result<()> {
-    let mut push = person.command(platform, "git", &["push", "flynn", "master"]);
-    let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    tokio::time::sleep(delay).await;
-    if round == 3 {
-        platform.node.power_cut().await?;
-    } else {
-        platform.node.host.kill_in_jobs("flynn-component", "gitreceive");
-    }
-    // A push that was over already is fine; one that hangs is not.
-    let ended = until("git ends", async || matches!(push.try_wait(), Ok(Some(_)))).await;
-    drop(push.kill());
-    drop(push.wait());
-    ended
 }
