@@ -9,12 +9,18 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 bin_dir=$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/debug
 step_rows=()
 
+# yes: the first command that fails ends a step, which runs in a shell of its own.
+step_strict=no
+
 step() {
-  local name=$1 budget=$2 begin end status=0
+  local name=$1 budget=$2 begin end status
   shift 2
   printf '=====> %s\n' "$name"
   begin=$(date +%s)
-  "$@" || status=$?
+  set +e
+  run_step "$budget" "$@"
+  status=$?
+  set -e
   end=$(date +%s)
   step_rows+=("$(printf '%-28s %6d s of %5d s%s' "$name" $((end - begin)) "$budget" \
     "$([ $((end - begin)) -gt "$budget" ] && printf '  over budget')")")
@@ -23,6 +29,38 @@ step() {
     step_table
     exit "$status"
   fi
+}
+
+run_step() {
+  local budget=$1
+  shift
+  if [ "$step_strict" != yes ]; then
+    "$@"
+  elif [ "$budget" -ge 60 ] && [ -t 1 ]; then
+    (set -e; "$@") 2>&1 | with_bar "$budget"
+  else
+    (set -e; "$@")
+  fi
+}
+
+# Passes lines on, with a bar below them that fills up as the step's budget is spent.
+with_bar() {
+  local budget=$1 begin line='' rest='' now filled blank='                              '
+  begin=$(date +%s)
+  while true; do
+    if IFS= read -r -t 1 line; then
+      printf '\r\e[K%s\n' "$rest$line"
+      rest=''
+    elif [ $? -le 128 ]; then
+      printf '\r\e[K%s' "$rest$line"
+      return 0
+    else
+      rest+=$line
+    fi
+    now=$(($(date +%s) - begin))
+    filled=$((now < budget ? now * 30 / budget : 30))
+    printf '\r\e[K[%s%s] %d s of %d s' "$(printf '%*s' "$filled" '' | tr ' ' '#')" "${blank:filled}" "$now" "$budget"
+  done
 }
 
 step_table() {
@@ -55,6 +93,17 @@ packages() {
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# How this machine reaches package registries is how builds do.
+registry_settings() {
+  local name
+  BUILD_CA_BUNDLE=$(cat /usr/local/share/ca-certificates/*.crt 2>/dev/null || true)
+  export BUILD_CA_BUNDLE
+  for name in HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_EXTRA_INDEX_URL \
+    UV_INDEX_URL UV_DEFAULT_INDEX npm_config_registry NPM_CONFIG_REGISTRY GOPROXY GOSUMDB GOFLAGS MAVEN_OPTS BUNDLE_MIRROR__ALL; do
+    [ -z "${!name:-}" ] || export "BUILD_ENV_$name=${!name}"
+  done
 }
 
 packages_up=(mmdebstrap squashfs-tools erofs-utils e2fsprogs nftables iproute2 util-linux git curl ca-certificates gcc libc6-dev)

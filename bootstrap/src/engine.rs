@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use crate::actions::{self, ActionError, Context};
 use crate::cluster::{self, Host, HostsMissing};
 use crate::options::{Options, OptionsError};
-use crate::output::{Sink, StepEvent, StepState};
+use crate::output::{DONE_BEFORE, Sink, StepEvent, StepState};
 use crate::record::{Record, RecordError};
 use crate::steps::{self, Step};
 
@@ -91,11 +91,12 @@ async fn run_step(
     sink: &mut dyn Sink,
 ) -> Result<(), BootstrapError> {
     let action = step.action.name();
-    tell(sink, step.id, action, StepState::Start, None);
     if record.is_done(step.id) {
-        tell(sink, step.id, action, StepState::Done, Some("done before".into()));
+        tell(sink, step.id, action, StepState::Start, Some(DONE_BEFORE.into()));
+        tell(sink, step.id, action, StepState::Done, Some(DONE_BEFORE.into()));
         return Ok(());
     }
+    tell(sink, step.id, action, StepState::Start, None);
     let context = Context { step: step.id, hosts, options, record };
     match actions::perform(&step.action, context).await {
         Ok(result) => {

@@ -37,6 +37,9 @@ pub struct StepEvent {
     pub ts: DateTime<Utc>,
 }
 
+/// What is said of a step that an earlier run has done.
+pub(crate) const DONE_BEFORE: &str = "done before";
+
 /// Whoever wants to see events.
 pub trait Sink {
     /// Something happened.
@@ -72,10 +75,16 @@ impl StepEvent {
         serde_json::to_string(&Line { event: self }).unwrap_or_default()
     }
 
-    /// Whether a person should see it: the end of a step without a result says nothing new.
+    /// Whether a person should see it: the end of a step without a result says nothing new, nor does a
+    /// step that was done before.
     pub fn is_news(&self) -> bool {
-        self.state != StepState::Done
-            || self.data.as_ref().is_some_and(serde_json::Value::is_string)
+        let has_text = self.data.as_ref().is_some_and(serde_json::Value::is_string);
+        !self.was_done_before() && (self.state != StepState::Done || has_text)
+    }
+
+    /// Whether an earlier run has done the step.
+    pub fn was_done_before(&self) -> bool {
+        self.data.as_ref().and_then(|data| data.as_str()) == Some(DONE_BEFORE)
     }
 }
 

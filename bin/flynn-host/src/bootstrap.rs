@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bootstrap::{Options, StepEvent};
+use bootstrap::{Options, StepEvent, StepState};
 use clap::Args;
 
 use crate::{Common, say};
@@ -54,15 +54,18 @@ pub(crate) async fn run(args: BootstrapArgs, common: &Common) -> anyhow::Result<
         options.local_host_url.clone_from(url);
     }
     let json = args.json;
-    let mut sink = move |event: &StepEvent| match (json, event.is_news()) {
+    let mut done_before = 0_u32;
+    let mut sink = |event: &StepEvent| match (json, event.is_news()) {
         (true, _) => say(&format!("{}\n", event.json_line())),
         (false, true) => say(&format!("{}\n", event.text_line())),
-        (false, false) => {}
+        (false, false) => {
+            done_before += u32::from(event.was_done_before() && event.state == StepState::Done);
+        }
     };
-    let outcome = match bootstrap::run(options, &mut sink).await {
-        Ok(outcome) => outcome,
-        Err(error) => return Err(error.into()),
-    };
+    let outcome = bootstrap::run(options, &mut sink).await?;
+    if done_before > 0 {
+        say(&format!("{done_before} steps were done before\n"));
+    }
     if let Some(command) = outcome.cluster_add {
         say(&format!("bootstrapping complete; use the cluster with:\n{command}\n"));
     }

@@ -114,7 +114,7 @@ async fn serve(
         ended = terminate() => ended?,
         ended = tokio::signal::ctrl_c() => {
             ended?;
-            daemon.stop_jobs().await;
+            daemon.go_down().await;
         }
     }
     daemon.stop().await;

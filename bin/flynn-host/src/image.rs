@@ -1,5 +1,7 @@
 //! `image import`, `image list`: the images of this host's own store. Works beside a running daemon.
 
+mod built;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -29,6 +31,8 @@ enum ImageCommand {
         #[arg(required = true)]
         sources: Vec<PathBuf>,
     },
+    /// Import the images that a build has described in a directory, as far as they changed.
+    ImportAll { dir: PathBuf },
     /// List images.
     List,
 }
@@ -46,6 +50,11 @@ pub(crate) async fn run(args: ImageArgs) -> anyhow::Result<()> {
             let image = Image::of_layers(&name, &layers, &args.url);
             say(&format!("imported {name} {}\n", image.manifest_id().unwrap_or_default()));
             images.put(image)?;
+        }
+        ImageCommand::ImportAll { dir } => {
+            let store = LayerStore::open(args.data_dir.join("layers"), Form::Squashfs)?;
+            let record = args.data_dir.join("imported.json");
+            built::import_all(&dir, &record, &store, &images, &args.url).await?;
         }
         ImageCommand::List => {
             let mut rows = vec![row(["NAME", "ID"])];

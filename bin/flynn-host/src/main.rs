@@ -8,6 +8,7 @@ mod hosts;
 mod image;
 mod jobs;
 mod run;
+mod start;
 mod table;
 mod teardown;
 mod volumes;
@@ -41,6 +42,8 @@ enum Command {
     Daemon(Box<daemon::DaemonArgs>),
     /// Run the daemon and start it again when it dies; for machines without systemd.
     Watch(watch::WatchArgs),
+    /// Start the daemon in the background, or replace one of another version; jobs run on.
+    Start(start::StartArgs),
     /// Bring up the platform on running daemons.
     Bootstrap(bootstrap::BootstrapArgs),
     /// Run a job and show what it prints.
@@ -115,6 +118,7 @@ async fn client_command(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Daemon(_) => {}
         Command::Watch(args) => return watch::run(args).await,
+        Command::Start(args) => start::run(args).await?,
         Command::Bootstrap(args) => bootstrap::run(args, &cli.common).await?,
         Command::Run(args) => return run::run(args, &hosts).await,
         Command::Log(args) => return run::log(args, &hosts).await,

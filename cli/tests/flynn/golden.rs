@@ -376,6 +376,31 @@ async fn g40_log_lines() {
 }
 
 #[tokio::test]
+async fn a_followed_log_that_breaks_goes_on_after_the_last_line() {
+    let controller = demo().await;
+    let person = Person::with(&controller);
+    let line = |job: &str, second: u32| {
+        format!(
+            r#"{{"job_id":"host0-{job}","msg":"{job} {second}","process_type":"web","source":"app","stream":"stdout","timestamp":"2021-01-01T00:00:0{second}Z"}}"#
+        )
+    };
+    let call =
+        |lines: &str| format!("GET /apps/web/log?follow=true{lines}&stream_types=stdout%2Cstderr");
+    let first = line("a", 2) + "\n" + &line("a", 2);
+    controller.answer(&call("&lines=2"), &(first.clone() + "\n{\"msg\":\"cut"));
+    let away =
+        r#"{"code":"service_unavailable","message":"no log aggregator is there","retry":false}"#;
+    controller.answer_status(&call(""), 503, away);
+    let all = [line("b", 1), first, line("b", 3), line("a", 4)].concat();
+    controller.answer(&call(""), &all);
+    controller.answer(&call(""), &(all + &line("a", 4)));
+    controller.answer_status(&call(""), 404, r#"{"code":"not_found","message":"gone"}"#);
+    let done = person.flynn("-a web log -f -r -n 2").await;
+    let gone = "2| not_found: gone";
+    Person::check(&done, 1, &["1| a 2", "1| a 2", "1| b 3", "1| a 4", "1| a 4", gone]);
+}
+
+#[tokio::test]
 async fn g41_kills() {
     let controller = demo().await;
     let person = Person::with(&controller);

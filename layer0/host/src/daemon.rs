@@ -90,9 +90,15 @@ impl Daemon {
         &self.running
     }
 
-    /// Ends every job, discoverd's last because all others leave through it.
+    /// Ends every job for good, as if each had been asked to stop.
     pub async fn stop_jobs(&self) {
         runner::stop_all(&self.host).await;
+    }
+
+    /// Ends every job because the host goes down. Jobs that belong to the host are started again by the
+    /// next daemon.
+    pub async fn go_down(&self) {
+        runner::go_down(&self.host).await;
     }
 
     /// Ends the daemon; its jobs go on, and the next daemon takes them up.
@@ -160,6 +166,7 @@ fn open(config: Config, deps: Deps, tasks: Tasks, url: String) -> Result<Host, S
         peers: watch::Sender::new(Vec::new()),
         making: Arc::new(Semaphore::new(config.max_job_concurrency.max(1))),
         held: std::sync::Mutex::default(),
+        going_down: std::sync::atomic::AtomicBool::new(false),
         clock: deps.clock,
         registry,
         volumes,

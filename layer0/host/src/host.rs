@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use host_api::Job;
@@ -51,6 +52,8 @@ pub(crate) struct Host {
     pub(crate) making: Arc<Semaphore>,
     /// Layers by the job that uses them.
     pub(crate) held: Mutex<BTreeMap<JobId, Vec<Mounted>>>,
+    /// Set when the host goes down: nothing is added or restarted from then on.
+    pub(crate) going_down: AtomicBool,
     pub(crate) tasks: Tasks,
 }
 

@@ -5,6 +5,7 @@
 mod figures;
 mod memory;
 mod proxies;
+mod push;
 mod router;
 mod runc;
 mod start;
@@ -31,6 +32,12 @@ enum Bench {
     },
     /// Memory of the idle platform, by process
     Memory,
+    /// From `git push` to the first answer, split by step
+    Push {
+        /// How many pushes after the first
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
 }
 
 fn main() {
@@ -38,5 +45,6 @@ fn main() {
         Bench::Start { rounds } => start::measure(rounds),
         Bench::Router { rounds, seconds } => router::measure(rounds, seconds),
         Bench::Memory => memory::measure(),
+        Bench::Push { rounds } => push::measure(rounds),
     }
 }

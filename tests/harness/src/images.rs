@@ -306,7 +306,12 @@ fn squash(cache: &Path, staged: &Path) -> anyhow::Result<PathBuf> {
     }
     let digest = hex::encode(Sha256::digest(std::fs::read(&part)?));
     let path = cache.join("layers").join(format!("bin-{}.squashfs", &digest[..16]));
-    std::fs::rename(&part, &path)?;
+    // The same content keeps its file, so that whoever imported it sees that nothing changed.
+    if path.exists() {
+        std::fs::remove_file(&part)?;
+    } else {
+        std::fs::rename(&part, &path)?;
+    }
     Ok(path)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -59,6 +60,9 @@ pub(super) async fn add(
     permit: Turn,
     Json(body): Json<Value>,
 ) -> Result<Json<Value>, ApiError> {
+    if host.going_down.load(Ordering::SeqCst) {
+        return Err(ApiError::service_unavailable("the host is going down"));
+    }
     let job = parse_job(&id, body)?;
     let id = job.id.clone();
     let reservation = host.limits(&job).reservation;

@@ -23,7 +23,7 @@ use crate::supervisor::Supervisor;
 
 pub(crate) use adopt::adopt_all;
 pub(crate) use follow::wire_stream;
-pub(crate) use stop::{StopError, stop, stop_all};
+pub(crate) use stop::{StopError, go_down, stop, stop_all};
 
 /// Where a job's task begins.
 #[derive(Debug)]

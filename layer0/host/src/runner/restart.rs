@@ -1,6 +1,7 @@
 //! The host's own restarts: a job with `resurrect` that ended without a stop request gets a successor.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use host_api::{Job, META_PREDECESSOR, META_RESTARTS, Timestamp, VolumeInfo};
@@ -15,7 +16,7 @@ use crate::store::StoreError;
 
 /// Starts a successor after the rule's delay, in a task of its own.
 pub(super) async fn maybe(host: &Arc<Host>, id: &JobId) -> Result<(), StoreError> {
-    if !host.config.resurrect {
+    if !host.config.resurrect || host.going_down.load(Ordering::SeqCst) {
         return Ok(());
     }
     let Some(record) = host.registry.get(id).await? else { return Ok(()) };

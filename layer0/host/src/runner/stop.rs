@@ -1,8 +1,10 @@
 //! Ending jobs: a request the program can answer, then a kill.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use host_api::Job;
 use host_container::protocol::Order;
 use kit_ids::JobId;
 
@@ -41,15 +43,34 @@ pub(crate) async fn stop(host: &Arc<Host>, job: &JobId) -> Result<(), StopError>
 
 /// Stops every job that runs.
 pub(crate) async fn stop_all(host: &Arc<Host>) {
-    let jobs = host.registry.list().await;
-    let active = jobs.into_iter().filter(|record| !record.active.status.has_ended());
-    let stops = active.map(async |record| {
-        let job = record.active.job.id;
-        if let Err(error) = stop(host, &job).await {
-            tracing::warn!(%job, %error, "job not stopped");
-        }
-    });
+    let stops = running(host).await.into_iter().map(|job| stop_told(host, job.id));
     futures_util::future::join_all(stops).await;
+}
+
+/// Ends every job because the host goes down. What belongs to the host was not asked to stop, so that the
+/// next daemon starts it again; discoverd goes last, because all others leave their services through it.
+pub(crate) async fn go_down(host: &Arc<Host>) {
+    host.going_down.store(true, Ordering::SeqCst);
+    let discoverd = host.settings.now().discoverd.map(|told| told.job_id).unwrap_or_default();
+    let (last, first): (Vec<Job>, Vec<Job>) =
+        running(host).await.into_iter().partition(|job| job.id.as_str() == discoverd);
+    for jobs in [first, last] {
+        let ends = jobs.into_iter().map(async |job| {
+            if job.resurrect { end(host, &job.id).await } else { stop_told(host, job.id).await }
+        });
+        futures_util::future::join_all(ends).await;
+    }
+}
+
+async fn running(host: &Host) -> Vec<Job> {
+    let jobs = host.registry.list().await.into_iter().map(|record| record.active);
+    jobs.filter(|active| !active.status.has_ended()).map(|active| active.job).collect()
+}
+
+async fn stop_told(host: &Arc<Host>, job: JobId) {
+    if let Err(error) = stop(host, &job).await {
+        tracing::warn!(%job, %error, "job not stopped");
+    }
 }
 
 /// Ends a job whose stop was asked for while it started.

@@ -342,6 +342,12 @@ impl Running {
         self.daemon.stop().await;
     }
 
+    /// As on Ctrl-C: jobs end too.
+    pub(crate) async fn go_down(self) {
+        self.daemon.go_down().await;
+        self.daemon.stop().await;
+    }
+
     /// The body and status of any request.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let method = http::Method::from_bytes(method.as_bytes()).unwrap();

@@ -2,8 +2,8 @@
 
 use host_api::frame::{Greeting, ServerFrame, Stream};
 use host_api::{
-    AttachFlags, AttachReq, Attachment, EventKind, JobEvents, JobStatus, META_PREDECESSOR,
-    META_RESTARTS, VolumeBinding, VolumeInfo,
+    ActiveJob, AttachFlags, AttachReq, Attachment, EventKind, JobEvents, JobStatus,
+    META_PREDECESSOR, META_RESTARTS, VolumeBinding, VolumeInfo,
 };
 
 use crate::fake::{Machine, PATIENCE};
@@ -108,6 +108,35 @@ async fn a_job_of_the_host_is_restarted_and_names_its_predecessor() {
         assert_eq!(pair[1].meta(META_RESTARTS), Some((number + 1).to_string().as_str()));
     }
     host.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_went_down_starts_its_own_jobs_again_and_no_others() {
+    let machine = Machine::new();
+    let host = machine.start().await;
+    let mut own = machine.job("host1-own", &["wait", ""]).await;
+    own.resurrect = true;
+    let other = machine.job("host1-other", &["wait", ""]).await;
+    for job in [&own, &other] {
+        let mut events = host.client.events(Some(&job.id)).await.unwrap();
+        host.client.add_job(job).await.unwrap();
+        kinds_until(&mut events, EventKind::Start).await;
+    }
+    host.go_down().await;
+    let host = machine.start().await;
+    let predecessors = || async {
+        let jobs = host.client.active_jobs().await.unwrap();
+        let predecessor = |active: &ActiveJob| active.job.meta(META_PREDECESSOR).map(str::to_owned);
+        jobs.values().map(predecessor).collect::<Vec<_>>()
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while predecessors().await != [Some(own.id.to_string())] {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", predecessors().await);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(!host.client.job(&own.id).await.unwrap().force_stop);
+    assert!(host.client.job(&other.id).await.unwrap().force_stop);
+    host.go_down().await;
 }
 
 #[tokio::test]

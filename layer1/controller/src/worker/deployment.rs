@@ -29,6 +29,10 @@ const STOP_WAIT: Duration = Duration::from_secs(45);
 /// How long a rollback waits for the old release's jobs before the new ones go.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(10);
 
+/// Why a database of one server keeps its release. The first words are the wire's.
+const SINGLETON: &str = "sirenia cluster in singleton mode: a database that is one server has no other to \
+     go on while it is replaced, and this cluster's own state is in it; its release stays as it is";
+
 /// Carries a deployment out, to its end.
 pub(super) async fn perform(
     worker: &Worker,
@@ -190,7 +194,7 @@ impl Scene {
         }
         match self.deployment.processes.get(process) {
             None | Some(0) => Ok(rollout::Strategy::OneByOne),
-            Some(1) => Err("sirenia cluster in singleton mode".to_owned()),
+            Some(1) => Err(SINGLETON.to_owned()),
             Some(_) => Err("replacing a running sirenia cluster is not possible yet".to_owned()),
         }
     }

@@ -179,5 +179,8 @@ async fn the_platform_deploys_itself(platform: &Platform) -> anyhow::Result<()> 
         let env = platform.flynn(&["-a", app, "env", "get", "ROUND"])?;
         ensure!(env.trim() == "1", "{app}: {env}");
     }
+    let refused = platform.flynn(&["-a", "postgres", "env", "set", "ROUND=1"]);
+    let refused = format!("{:?}", refused.err().context("the only database was replaced")?);
+    ensure!(refused.contains("a database that is one server"), "{refused}");
     set(platform, "AFTER=deploys-of-the-platform").await
 }

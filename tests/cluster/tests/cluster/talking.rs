@@ -35,6 +35,7 @@ fn people_watch_and_type() {
     on_platform("watching", async |platform| {
         platform.app(APP, &json!({"printer": {"args": [PROGRAM, "printer"]}})).await?;
         lines_are_followed(&platform).await?;
+        a_followed_log_outlives_its_aggregator(&platform).await?;
         a_terminal_is_one_at_both_ends(&platform).await
     });
 }
@@ -277,4 +278,27 @@ async fn no_line_is_lost_with_the_aggregator(platform: &Platform) -> anyhow::Res
     let back = until("the log is whole again", async || is_whole()).await;
     back.with_context(|| platform.node.log())?;
     Ok(job)
+}
+
+/// Whoever follows goes on with the next aggregator, after the line that came last.
+async fn a_followed_log_outlives_its_aggregator(platform: &Platform) -> anyhow::Result<()> {
+    let job = detached(platform, &[PROGRAM, "paced", "4000", "400"])?;
+    let path = platform.home().join("outlived");
+    let mut command = platform.flynn_command(&["-a", APP, "log", "-f", "-r", "-j", &job])?;
+    let mut child = command.stdin(Stdio::null()).stdout(File::create(&path)?).spawn()?;
+    let said = || std::fs::read_to_string(&path).unwrap_or_default();
+    let begun = until("lines are followed", async || said().lines().count() > 300).await;
+    let killed = platform.node.host.kill_in_jobs("flynn-component", "logaggregator");
+    let whole = until("the last line came", async || said().contains("line 4000\n")).await;
+    child.kill()?;
+    child.wait()?;
+    begun.with_context(|| platform.node.log())?;
+    ensure!(killed > 0, "there was no aggregator to kill");
+    whole.with_context(|| format!("{} lines\n{}", said().lines().count(), platform.node.log()))?;
+    ensure!(
+        said() == counted(4000),
+        "{} lines: lost, twice or out of order",
+        said().lines().count()
+    );
+    Ok(())
 }
