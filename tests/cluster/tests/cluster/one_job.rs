@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use anyhow::Context as _;
 use cluster_tests::{on_host, until};
-use host_api::{VolumeBinding, VolumeInfo};
+use host_api::{JobStatus, VolumeBinding, VolumeInfo};
 
 #[test]
 fn a_job_outlives_the_daemon_and_its_exit_status_arrives() {
@@ -19,6 +19,12 @@ fn a_job_outlives_the_daemon_and_its_exit_status_arrives() {
         assert_eq!(&said[..15], b"I like to crash");
         node.kill_daemon()?;
         node.start_daemon().await?;
+        // What it prints can be seen before it is known to run; the supervisor tells the new daemon.
+        until("the job is known to run", async || {
+            let jobs = node.client.active_jobs().await.unwrap_or_default();
+            jobs.values().any(|job| job.status == JobStatus::Running)
+        })
+        .await?;
         let jobs = node.client.active_jobs().await?;
         assert_eq!(jobs.len(), 1, "{jobs:?}");
         let id = jobs.keys().next().unwrap();
