@@ -11,7 +11,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -22,6 +22,12 @@ use crate::{command, sweep};
 pub const STATE_ENV: &str = "FLYNN_SANDBOX";
 /// Set inside: what names of cgroups must begin with.
 pub const PREFIX_ENV: &str = "FLYNN_CGROUP_PREFIX";
+/// How many seconds the command may take, where [`LIMIT`] does not fit.
+pub const LIMIT_ENV: &str = "FLYNN_SANDBOX_LIMIT";
+/// A command that takes longer hangs: the longest suite takes a fraction of this on a busy machine.
+const LIMIT: Duration = Duration::from_secs(40 * 60);
+/// The exit status of a command that hangs, as timeout(1) has it.
+const HANGS: u8 = 124;
 /// Set for the process that becomes the sandbox's init.
 const STAGE_ENV: &str = "FLYNN_SANDBOX_STAGE";
 
@@ -30,17 +36,29 @@ pub fn run(argv: &[OsString]) -> anyhow::Result<ExitCode> {
     if let Some(stage) = std::env::var_os(STAGE_ENV) {
         return if stage == "outer" { become_init(argv) } else { init(argv) };
     }
+    let limit = limit(std::env::var(LIMIT_ENV).ok().as_deref())?;
     sweep::abandoned()?;
     let id = std::process::id();
     let state = sweep::state_root().join(id.to_string());
     std::fs::create_dir_all(state.join("tmp")).context("cannot make the state directory")?;
     let prefix = format!("{}{id}", sweep::CGROUP_PREFIX);
-    let result = run_child(argv, &state, &prefix);
+    let result = run_child(argv, &state, &prefix, limit);
     sweep::run_of(&state, &prefix)?;
     result
 }
 
-fn run_child(argv: &[OsString], state: &Path, prefix: &str) -> anyhow::Result<ExitCode> {
+fn limit(text: Option<&str>) -> anyhow::Result<Duration> {
+    let Some(text) = text else { return Ok(LIMIT) };
+    let seconds = text.parse();
+    Ok(Duration::from_secs(seconds.with_context(|| format!("{LIMIT_ENV}={text:?} is no number"))?))
+}
+
+fn run_child(
+    argv: &[OsString],
+    state: &Path,
+    prefix: &str,
+    limit: Duration,
+) -> anyhow::Result<ExitCode> {
     let ready = state.join("namespaces-ready");
     let online = state.join("online");
     let mut child = Command::new(std::env::current_exe()?)
@@ -56,7 +74,7 @@ fn run_child(argv: &[OsString], state: &Path, prefix: &str) -> anyhow::Result<Ex
         wait_for(&ready, &mut child, Duration::from_secs(60))?;
         slirp = start_slirp(child.id(), state)?;
         std::fs::write(&online, "")?;
-        Ok(child.wait()?)
+        wait_at_most(&mut child, limit)
     })();
     drop(child.kill());
     drop(child.wait());
@@ -64,9 +82,41 @@ fn run_child(argv: &[OsString], state: &Path, prefix: &str) -> anyhow::Result<Ex
         drop(slirp.kill());
         drop(slirp.wait());
     }
-    let status =
+    let ended =
         result.map_err(|error: anyhow::Error| error.context("the sandbox did not start"))?;
-    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(101)).unwrap_or(101)))
+    Ok(match ended {
+        Some(status) => exit_code(status),
+        None => {
+            complain(argv, limit);
+            ExitCode::from(HANGS)
+        }
+    })
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    ExitCode::from(u8::try_from(status.code().unwrap_or(101)).unwrap_or(101))
+}
+
+/// How a child ended; none when it does not in time.
+fn wait_at_most(child: &mut Child, limit: Duration) -> anyhow::Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(None)
+}
+
+#[expect(clippy::print_stderr, reason = "why a run was ended")]
+fn complain(argv: &[OsString], limit: Duration) {
+    let words: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
+    eprintln!(
+        "sandbox: {} ran longer than {} s and was ended; {LIMIT_ENV}=SECONDS allows more",
+        words.join(" "),
+        limit.as_secs()
+    );
 }
 
 /// Joins the child's network namespace to the outside. Without the program there is no way out,
@@ -115,7 +165,7 @@ fn become_init(argv: &[OsString]) -> anyhow::Result<ExitCode> {
         .args(argv)
         .env(STAGE_ENV, "init")
         .status()?;
-    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(101)).unwrap_or(101)))
+    Ok(exit_code(status))
 }
 
 pub(crate) fn unshare(flags: libc::c_int) -> anyhow::Result<()> {
@@ -199,4 +249,26 @@ pub(crate) fn die_with_parent() -> anyhow::Result<()> {
         return Err(std::io::Error::last_os_error()).context("cannot ask to end with the parent");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_hangs_is_noticed() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let ended = wait_at_most(&mut child, Duration::from_millis(100)).unwrap();
+        child.kill().unwrap();
+        assert_eq!(ended, None);
+        let ended = wait_at_most(&mut child, LIMIT).unwrap();
+        assert_eq!(ended.map(|status| status.code()), Some(None));
+    }
+
+    #[test]
+    fn the_limit_is_a_number_of_seconds() {
+        assert_eq!(limit(None).unwrap(), LIMIT);
+        assert_eq!(limit(Some("60")).unwrap(), Duration::from_secs(60));
+        assert!(limit(Some("soon")).is_err());
+    }
 }

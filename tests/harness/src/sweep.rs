@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::command;
+use crate::{command, sandbox};
 
 /// What names of test cgroups begin with; the id of the run follows.
 pub const CGROUP_PREFIX: &str = "flynn-test-";
@@ -18,12 +18,7 @@ pub fn state_root() -> PathBuf {
 
 /// Sweeps the run with this state directory and cgroup prefix.
 pub fn run_of(state: &Path, cgroup_prefix: &str) -> anyhow::Result<()> {
-    // The run 123 is another one than the run 12.
-    let is_ours = |name: &str| {
-        let rest = name.strip_prefix(cgroup_prefix);
-        rest.is_some_and(|rest| !rest.starts_with(|first: char| first.is_ascii_digit()))
-    };
-    remove_cgroups(is_ours)?;
+    remove_cgroups(|name| is_of_run(name, cgroup_prefix))?;
     detach_loops_below(state)?;
     match std::fs::remove_dir_all(state) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -38,13 +33,28 @@ pub fn abandoned() -> anyhow::Result<()> {
     let Ok(entries) = std::fs::read_dir(state_root()) else { return Ok(()) };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let alive =
-            name.parse::<u32>().is_ok_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
-        if !alive {
+        if !is_alive(&name) {
             run_of(&entry.path(), &format!("{CGROUP_PREFIX}{name}"))?;
         }
     }
     Ok(())
+}
+
+/// Whether a cgroup's name is the run's prefix, alone or before a host's name: the run 12 is not the
+/// run 123.
+fn is_of_run(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// Whether this is the process id of a sandbox's caller, and not of another program that got it later.
+fn is_alive(run: &str) -> bool {
+    let of_process = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    let named = run
+        .parse()
+        .is_ok_and(|pid| of_process(pid).is_ok_and(|program| program.starts_with("flynn-dev")));
+    // Whoever looks into it from inside of it has processes of other numbers.
+    named
+        || std::env::var_os(sandbox::STATE_ENV).is_some_and(|state| state == state_root().join(run))
 }
 
 /// Sweeps all runs, also those that seem alive.
@@ -55,30 +65,42 @@ pub fn everything() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Names what is still here of runs whose process is gone; success when there is nothing.
+/// Names what is still here of runs whose process is gone; success when there is nothing. What runs that
+/// are under way have, and a platform of this machine, is nobody's leftover.
 #[expect(clippy::print_stderr, reason = "the answer of a check")]
 pub fn leftovers() -> anyhow::Result<ExitCode> {
     let mut found = Vec::new();
     for mount in cgroup_mounts()? {
-        let entries = std::fs::read_dir(&mount).into_iter().flatten().flatten();
-        let ours =
-            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(CGROUP_PREFIX));
-        found.extend(ours.map(|entry| format!("cgroup {}", entry.path().display())));
+        for entry in std::fs::read_dir(&mount).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let run = name.strip_prefix(CGROUP_PREFIX).and_then(|rest| rest.split('-').next());
+            if run.is_some_and(|run| !is_alive(run)) {
+                found.push(format!("cgroup {}", entry.path().display()));
+            }
+        }
     }
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
-    let state = state_root().to_string_lossy().into_owned();
-    found.extend(
-        mounts.lines().filter(|line| line.contains(&state)).map(|line| format!("mount {line}")),
-    );
-    found.extend(
-        loops_below(&state_root())?.into_iter().map(|node| format!("loop {}", node.display())),
-    );
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
+    found.extend(left(points).map(|path| format!("mount {}", path.display())));
+    let loops = loops()?.into_iter().filter(|(_, file)| left([file.clone()]).next().is_some());
+    found.extend(loops.map(|(node, _)| format!("loop {}", node.display())));
     let runs = std::fs::read_dir(state_root()).into_iter().flatten().flatten();
-    found.extend(runs.map(|entry| format!("state {}", entry.path().display())));
+    let runs = left(runs.map(|entry| entry.path()));
+    found.extend(runs.map(|path| format!("state {}", path.display())));
     for line in &found {
         eprintln!("left behind: {line}");
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Of these paths those that belong to runs whose process is gone.
+fn left(paths: impl IntoIterator<Item = PathBuf>) -> impl Iterator<Item = PathBuf> {
+    let is_left = |path: &PathBuf| {
+        let below = path.strip_prefix(state_root()).ok();
+        let run = below.and_then(|below| below.iter().next());
+        run.is_some_and(|run| !is_alive(&run.to_string_lossy()))
+    };
+    paths.into_iter().filter(is_left)
 }
 
 /// Kills and removes the top-level cgroups whose name `ours` accepts, in every mounted hierarchy.
@@ -148,14 +170,45 @@ fn detach_loops_below(dir: &Path) -> anyhow::Result<()> {
 
 /// The loop devices whose file lies below `dir`.
 fn loops_below(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let below = loops()?.into_iter().filter(|(_, file)| file.starts_with(dir));
+    Ok(below.map(|(node, _)| node).collect())
+}
+
+/// The loop devices in use, each with its file.
+fn loops() -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
     let mut found = Vec::new();
     let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
     for device in devices {
         let backing = device.path().join("loop/backing_file");
         let Ok(file) = std::fs::read_to_string(backing) else { continue };
-        if Path::new(file.trim()).starts_with(dir) {
-            found.push(Path::new("/dev").join(device.file_name()));
-        }
+        found.push((Path::new("/dev").join(device.file_name()), PathBuf::from(file.trim())));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_has_its_own_cgroups_only() {
+        for (name, is_of) in [
+            ("flynn-test-12", true),
+            ("flynn-test-12-host1", true),
+            ("flynn-test-123", false),
+            ("flynn-test-123-host1", false),
+            ("flynn", false),
+        ] {
+            assert_eq!(is_of_run(name, "flynn-test-12"), is_of, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_runs_under_way_have_is_not_left_behind() {
+        // No process has such a number.
+        let gone = state_root().join("4294967295").join("hosts");
+        assert_eq!(left([gone.clone()]).collect::<Vec<_>>(), [gone]);
+        let elsewhere = PathBuf::from("/var/lib/flynn/layers");
+        assert_eq!(left([elsewhere, state_root()]).count(), 0);
+    }
 }
