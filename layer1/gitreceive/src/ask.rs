@@ -95,6 +95,7 @@ pub(crate) enum Refusal {
     Forbidden,
     UnknownApp,
     DumbProtocol,
+    NotGzip,
     Busy,
     Internal,
 }
@@ -106,6 +107,7 @@ impl Refusal {
             Self::Forbidden => (StatusCode::FORBIDDEN, "Forbidden\n"),
             Self::UnknownApp => (StatusCode::NOT_FOUND, "unknown app\n"),
             Self::DumbProtocol => (StatusCode::NOT_FOUND, "Not Found\n"),
+            Self::NotGzip => (StatusCode::BAD_REQUEST, "the request is not gzip, as it says\n"),
             Self::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "another push to this app is in progress, or too many to other apps: try again\n",

@@ -150,7 +150,7 @@ impl Server {
         let repository = self.open(&app).await?;
         let is_gzip = headers.get(CONTENT_ENCODING).is_some_and(|value| value == "gzip");
         let input = Input::open(body, is_gzip, self.0.config.limits).await;
-        let input = input.ok_or(Refusal::Internal)?;
+        let input = input.ok_or(Refusal::NotGzip)?;
         let (output, pieces) = mpsc::channel(OUTPUT_BOUND);
         let server = self.clone();
         // The task's end, not the request's, is the end of a push: a client that goes away is noticed

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::State;
+use discoverd_api::Servers;
 use host_api::{
     Capacity, DiscoverdConfig, HostPort, HostResources, HostStatus, NetworkConfig, ResourceCheck,
 };
@@ -87,12 +88,28 @@ fn nameservers(text: &str, subnet: Subnet) -> Vec<String> {
     outside.map(|server| server.to_string()).collect()
 }
 
+/// What is not told stays as it was: a host that forgot where discoverd is could start no job.
 pub(super) async fn discoverd(
     State(host): State<Arc<Host>>,
     Json(config): Json<DiscoverdConfig>,
 ) -> Result<(), ApiError> {
-    let change = host.settings.change(|told| told.discoverd = Some(config)).await;
-    change.map_err(|error| ApiError::internal(&error))
+    if !config.url.is_empty() {
+        let client = discoverd_api::Client::new(&Servers::parse(&config.url));
+        client.map_err(|error| ApiError::validation("url", error))?;
+    }
+    let change = host.settings.change(|told| {
+        let known = told.discoverd.get_or_insert_default();
+        for (known, new) in [
+            (&mut known.url, config.url),
+            (&mut known.dns, config.dns),
+            (&mut known.job_id, config.job_id),
+        ] {
+            if !new.is_empty() {
+                *known = new;
+            }
+        }
+    });
+    change.await.map_err(|error| ApiError::internal(&error))
 }
 
 /// The status shows what was posted; discoverd shows all of it merged, without empty values.

@@ -105,3 +105,22 @@ async fn a_job_registers_itself_in_services_of_its_own_app_and_nowhere_else() {
     host.stop().await;
     tasks.stop();
 }
+
+#[tokio::test]
+async fn a_host_never_forgets_where_discoverd_is() {
+    let machine = Machine::new();
+    let host = machine.start().await;
+    let text = str::to_owned;
+    let known = DiscoverdConfig { url: text("http://192.0.2.1:1"), ..DiscoverdConfig::default() };
+    host.client.configure_discoverd(&known).await.unwrap();
+    for (told, is_taken) in [
+        (DiscoverdConfig::default(), true),
+        (DiscoverdConfig { job_id: text("host1-discoverd"), ..DiscoverdConfig::default() }, true),
+        (DiscoverdConfig { url: text("http://[::1"), ..DiscoverdConfig::default() }, false),
+    ] {
+        assert_eq!(host.client.configure_discoverd(&told).await.is_ok(), is_taken, "{told:?}");
+    }
+    let want = DiscoverdConfig { job_id: text("host1-discoverd"), ..known };
+    assert_eq!(host.client.status().await.unwrap().discoverd, Some(want));
+    host.stop().await;
+}

@@ -106,7 +106,8 @@ async fn compressed_requests_are_read_and_what_is_not_compressed_is_an_error() {
         assert!(answer.body.starts_with("0008NAK\nPACK"), "{}", answer.body);
     }
     let answer = ask(&known, rpc(path, b"no gzip at all".to_vec(), Some("gzip"))).await;
-    assert_eq!((answer.status, answer.body.as_str()), (500, "Internal server error\n"));
+    let refusal = (400, "the request is not gzip, as it says\n");
+    assert_eq!((answer.status, answer.body.as_str()), refusal);
     // What git asks before a large push: nothing, to see whether it may.
     let probe = rpc("/demo.git/git-receive-pack", b"0000".to_vec(), None);
     assert_eq!(ask(&known, probe).await.status, 200);
