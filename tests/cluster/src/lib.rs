@@ -4,8 +4,10 @@ mod jobs;
 mod load;
 mod node;
 mod platform;
+mod shared;
 
 pub use jobs::{Output, Run};
 pub use load::{Counted, Load};
 pub use node::{Node, PATIENCE, binaries, on_bare_host, on_host, on_small_host, until};
 pub use platform::{DOMAIN, Platform, on_platform};
+pub use shared::on_shared_platform;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -16,11 +16,11 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// A host with its daemon.
+/// A host with its daemon. The last one to hold the host ends it.
 #[derive(Debug)]
 pub struct Node {
     /// The host.
-    pub host: Host,
+    pub host: Arc<Host>,
     /// A client of its daemon; works inside the host's network namespace only.
     pub client: HostClient,
     daemon: Option<Child>,
@@ -79,20 +79,28 @@ fn on_prepared_host<F, T>(
     // One host at a time: what a host needs of the machine is what the next one waits for.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let host = Hosts::in_sandbox().and_then(|hosts| hosts.add(id)).expect("a host");
-    let outcome = std::thread::scope(|scope| {
-        let run = || -> anyhow::Result<()> {
-            enter_network(id)?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let mut node = Node::new(host)?;
-                prepare(&node)?;
-                node.start_daemon().await?;
-                node.import("test-apps").await?;
-                test(node).await
-            })
-        };
-        scope.spawn(run).join()
-    });
+    let run = || {
+        in_network(id, async {
+            let mut node = Node::on(Arc::new(host))?;
+            prepare(&node)?;
+            node.boot().await?;
+            test(node).await
+        })
+    };
+    tell(std::thread::scope(|scope| scope.spawn(run).join()));
+}
+
+/// Runs `work` in this thread, which from now on lives in the network of the host `id`.
+pub(crate) fn in_network<T>(
+    id: &str,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    enter_network(id)?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// A test's outcome in the words of the test harness.
+pub(crate) fn tell(outcome: std::thread::Result<anyhow::Result<()>>) {
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(error)) => panic!("{error:?}"),
@@ -117,7 +125,14 @@ pub fn binaries() -> anyhow::Result<PathBuf> {
 }
 
 impl Node {
-    fn new(host: Host) -> anyhow::Result<Self> {
+    /// Starts the daemon of a new host, and gives it the image of the tests' own programs.
+    pub(crate) async fn boot(&mut self) -> anyhow::Result<()> {
+        self.start_daemon().await?;
+        self.import("test-apps").await
+    }
+
+    /// A host whose daemon somebody else has started, or will start.
+    pub(crate) fn on(host: Arc<Host>) -> anyhow::Result<Self> {
         let client = HostClient::new("http://127.0.0.1:1113")?;
         Ok(Self { host, client, daemon: None })
     }
@@ -207,12 +222,20 @@ impl Node {
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
+
+    /// The lines of the daemon's log with this text in them.
+    pub fn log_lines(&self, text: &str) -> Vec<String> {
+        let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Whatever is left ends with the host's first process.
-        drop(self.host.power_cut());
+        if Arc::strong_count(&self.host) == 1 {
+            // Whatever is left ends with the host's first process.
+            drop(self.host.power_cut());
+        }
         self.reap();
     }
 }

@@ -20,7 +20,7 @@ pub struct Platform {
     pub node: Node,
     /// What the bootstrap printed.
     pub said: String,
-    home: PathBuf,
+    pub(crate) home: PathBuf,
 }
 
 /// Runs `test` on a platform of its own.

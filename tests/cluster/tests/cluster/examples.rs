@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
-use cluster_tests::{DOMAIN, Platform, on_platform, until};
+use cluster_tests::{DOMAIN, Platform, on_shared_platform, until};
 
 /// A copy of an example that is a repository, with an app of the example's name.
 pub(crate) struct Example {
@@ -87,7 +87,7 @@ pub(crate) fn know_cluster(platform: &Platform) -> anyhow::Result<()> {
 
 #[test]
 fn the_examples_become_pages() {
-    on_platform("examples", async |platform| {
+    on_shared_platform(async |platform| {
         know_cluster(&platform)?;
         let example = Example::new(&platform, "hello")?;
         let said = example.git(&platform, &["push", "flynn", "main"])?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
-use cluster_tests::{Platform, on_platform};
+use cluster_tests::{Platform, on_shared_platform};
 use discoverd_api::{Client, Servers};
 
 /// Services of the platform that user jobs have no business with.
@@ -48,7 +48,7 @@ async fn expectations(platform: &Platform) -> anyhow::Result<BTreeMap<String, bo
 
 #[test]
 fn a_user_job_reaches_router_and_databases_and_nothing_else_of_the_platform() {
-    on_platform("fences", async |platform| {
+    on_shared_platform(async |platform| {
         let expected = expectations(&platform).await?;
         let mut words = vec!["dial"];
         words.extend(expected.keys().map(String::as_str));

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
-use cluster_tests::{Platform, on_platform, until};
+use cluster_tests::{Platform, on_platform, on_shared_platform, until};
 use serde_json::json;
 
 const APP: &str = "demo";
@@ -32,7 +32,7 @@ fn apps_are_talked_to() {
 
 #[test]
 fn people_watch_and_type() {
-    on_platform("watching", async |platform| {
+    on_shared_platform(async |platform| {
         platform.app(APP, &json!({"printer": {"args": [PROGRAM, "printer"]}})).await?;
         lines_are_followed(&platform).await?;
         a_followed_log_outlives_its_aggregator(&platform).await?;

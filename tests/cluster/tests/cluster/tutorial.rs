@@ -1,13 +1,13 @@
 //! docs/guide/first-app.md, typed: an app with a database is pushed, scaled, read, changed and entered.
 
 use anyhow::ensure;
-use cluster_tests::{on_platform, until};
+use cluster_tests::{on_shared_platform, until};
 
 use crate::examples::{Example, know_cluster};
 
 #[test]
 fn the_guide_to_the_first_app_is_true() {
-    on_platform("tutorial", async |platform| {
+    on_shared_platform(async |platform| {
         know_cluster(&platform)?;
         let app = Example::new(&platform, "hits")?;
         let flynn = |words: &[&str]| app.flynn(&platform, words);
