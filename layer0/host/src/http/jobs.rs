@@ -14,7 +14,7 @@ use kit_http::{ApiError, Json, Query, wants_sse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{event_stream, job_id, unknown_job};
+use super::{event_stream, job_id, not_kept, unknown_job};
 use crate::host::Host;
 use crate::registry::AddError;
 use crate::runner::{self, Begin, StopError};
@@ -104,7 +104,7 @@ pub(super) async fn stop(
     stopped.map_err(|error| match error {
         StopError::Unknown => unknown_job(),
         StopError::AlreadyStopped => ApiError::conflict(error.to_string()),
-        StopError::Store(error) => ApiError::internal(&error),
+        StopError::Store(error) => not_kept(&error),
     })
 }
 
@@ -162,7 +162,7 @@ fn add_error(error: AddError) -> ApiError {
             let detail = serde_json::to_value(refusal(refused)).unwrap_or_default();
             ApiError::conflict(refused.to_string()).with_detail(detail)
         }
-        AddError::Store(error) => ApiError::internal(&error),
+        AddError::Store(error) => not_kept(&error),
     }
 }
 

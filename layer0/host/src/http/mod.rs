@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::host::Host;
+use crate::store::StoreError;
 
 /// All routes.
 pub(crate) fn router(host: Arc<Host>) -> Router {
@@ -101,4 +102,14 @@ where
         }
         receiver.poll_recv(cx)
     })
+}
+
+/// What could not be kept was not done. A disk that is full is something its operator can mend.
+fn not_kept(error: &StoreError) -> ApiError {
+    if !error.is_of_the_disk() {
+        return ApiError::internal(error);
+    }
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::error!(%error, cause, "a change was refused");
+    ApiError::service_unavailable(format!("{error}: {cause}"))
 }

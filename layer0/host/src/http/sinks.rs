@@ -7,6 +7,7 @@ use host_api::{Sink, SinkInfo};
 use kit_http::{ApiError, Json};
 use serde_json::{Value, json};
 
+use super::not_kept;
 use crate::host::Host;
 use crate::sinks::SinkError;
 
@@ -24,7 +25,7 @@ pub(super) async fn put(
         Err(error @ SinkError::Kind) => Err(ApiError::validation("kind", error)),
         Err(error @ SinkError::Config) => Err(ApiError::validation("config", error)),
         Err(error @ SinkError::TooMany) => Err(ApiError::conflict(error.to_string())),
-        Err(SinkError::Store(error)) => Err(ApiError::internal(&error)),
+        Err(SinkError::Store(error)) => Err(not_kept(&error)),
     }
 }
 

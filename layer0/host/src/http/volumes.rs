@@ -9,7 +9,7 @@ use host_api::{ProviderSpec, Timestamp, VolumeInfo};
 use http::HeaderMap;
 use kit_http::{ApiError, Json, wants_sse};
 
-use super::event_stream;
+use super::{event_stream, not_kept};
 use crate::host::Host;
 use crate::volumes::{PROVIDER, VolumeError};
 
@@ -88,6 +88,7 @@ fn volume_error(error: VolumeError) -> ApiError {
         VolumeError::Unknown(_) => ApiError::object_not_found(error.to_string()),
         VolumeError::Exists(_) => ApiError::object_exists(error.to_string()),
         VolumeError::BadId => ApiError::validation("id", error),
-        VolumeError::Io(_) | VolumeError::Store(_) => ApiError::internal(&error),
+        VolumeError::Store(error) => not_kept(&error),
+        VolumeError::Io(_) => ApiError::internal(&error),
     }
 }

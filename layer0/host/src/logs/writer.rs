@@ -134,7 +134,11 @@ impl Logs {
             log.file = Some(open_at_end(&path)?);
         }
         if let Some((file, size)) = &mut log.file {
-            file.write_all(framed)?;
+            if let Err(error) = file.write_all(framed) {
+                // Half of it may be there: the next message begins on a line of its own.
+                log.file = None;
+                return Err(error);
+            }
             *size += framed.len() as u64;
         }
         Ok(())

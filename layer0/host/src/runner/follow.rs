@@ -14,8 +14,9 @@ use host_job::Event;
 use kit_ids::JobId;
 
 use super::pump::Pump;
-use super::{https, stop};
+use super::{https, kept, stop};
 use crate::host::{Host, is_direct};
+use crate::store::StoreError;
 use crate::supervisor::{Supervisor, order};
 
 /// How long a program waits for its attachers. One that hangs must not keep the job from running.
@@ -159,27 +160,32 @@ impl Followed<'_> {
         }
     }
 
+    /// Notes the start, in a task of its own where that does not work at once: the job's output goes on.
     async fn running(&self, pid: Option<u32>) {
-        let registry = &self.host.registry;
-        let noted = async {
-            registry.update(self.job, |active| active.pid = pid).await?;
-            let change = registry.apply(self.job, Event::Started).await?;
-            let stop = registry.get(self.job).await?.is_some_and(|record| record.active.force_stop);
-            Ok::<_, crate::store::StoreError>((change, stop))
-        };
-        match noted.await {
-            // Asked for while it started, or by a daemon that did not come to it.
-            Ok((_, true)) => stop::end_later(self.host, self.job),
-            Ok((_, false)) => {}
-            Err(error) => tracing::error!(job = %self.job, %error, "start not noted"),
+        if let Err(error) = keep_start(self.host, self.job, pid).await {
+            tracing::error!(job = %self.job, %error, "start not noted yet");
+            let (host, job) = (self.host.clone(), self.job.clone());
+            self.host.tasks.spawn_until_stop("note a start", async move {
+                kept(&job, || keep_start(&host, &job, pid)).await;
+            });
         }
     }
 
-    fn note(&self, text: &str) {
-        if let Some(pump) = &self.pump {
+    fn note(&mut self, text: &str) {
+        if let Some(pump) = &mut self.pump {
             pump.note(self.host, text);
         }
     }
+}
+
+async fn keep_start(host: &Arc<Host>, job: &JobId, pid: Option<u32>) -> Result<(), StoreError> {
+    host.registry.update(job, |active| active.pid = pid).await?;
+    host.registry.apply(job, Event::Started).await?;
+    // Asked for while it started, or by a daemon that did not come to it.
+    if host.registry.get(job).await?.is_some_and(|record| record.active.force_stop) {
+        stop::end_later(host, job);
+    }
+    Ok(())
 }
 
 /// Waits, not for ever, until the job's attachers are through.

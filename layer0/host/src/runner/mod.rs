@@ -12,8 +12,10 @@ mod restart;
 mod stop;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use host_container::protocol::ExitRecord;
+use kit_backoff::Backoff;
 use kit_ids::JobId;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -24,6 +26,10 @@ use crate::supervisor::Supervisor;
 pub(crate) use adopt::adopt_all;
 pub(crate) use follow::wire_stream;
 pub(crate) use stop::{StopError, go_down, stop, stop_all};
+
+/// Between two tries to keep a job's state.
+const STATE_PAUSE: Duration = Duration::from_millis(200);
+const STATE_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Where a job's task begins.
 #[derive(Debug)]
@@ -48,14 +54,10 @@ struct Outcome {
 /// Takes a job up in a task of its own.
 pub(crate) fn spawn(host: &Arc<Host>, job: JobId, begin: Begin) {
     let (name, host_of_task) = (format!("job {job}"), host.clone());
-    host.tasks.spawn_until_stop(&name, async move {
-        if let Err(error) = live(&host_of_task, &job, begin).await {
-            tracing::error!(%job, %error, "job's state could not be kept");
-        }
-    });
+    host.tasks.spawn_until_stop(&name, async move { live(&host_of_task, &job, begin).await });
 }
 
-async fn live(host: &Arc<Host>, job: &JobId, begin: Begin) -> Result<(), StoreError> {
+async fn live(host: &Arc<Host>, job: &JobId, begin: Begin) {
     let outcome = match begin {
         Begin::Fresh(permit) => fresh(host, job, permit).await,
         Begin::Live(supervisor) => ended(follow::follow(host, job, *supervisor).await),
@@ -68,10 +70,27 @@ async fn live(host: &Arc<Host>, job: &JobId, begin: Begin) -> Result<(), StoreEr
         if let host_job::Event::Failed { reason } = &event {
             tracing::warn!(%job, %reason, "job failed");
         }
-        host.registry.apply(job, event).await?;
+        let apply = |event| async { host.registry.apply(job, event).await.map(drop) };
+        kept(job, || apply(event.clone())).await;
     }
-    cleanup::clean_up(host, job, outcome.silent).await?;
-    restart::maybe(host, job).await
+    kept(job, || cleanup::clean_up(host, job, outcome.silent)).await;
+    kept(job, || restart::maybe(host, job)).await;
+}
+
+/// Does what changes the host's state, again until it is on disk: a disk that is full has room again
+/// some day, and then nothing of the job may be left undone.
+async fn kept<F>(job: &JobId, change: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), StoreError>>,
+{
+    let mut pause = Backoff::new(STATE_PAUSE, STATE_PAUSE_MAX, rand::random());
+    while let Err(error) = change().await {
+        if pause.attempts() == 0 {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%job, %error, cause, "job's state is not kept, trying again");
+        }
+        tokio::time::sleep(pause.next_delay()).await;
+    }
 }
 
 fn ended(event: host_job::Event) -> Outcome {

@@ -12,6 +12,8 @@ pub(super) struct Pump {
     origin: Origin,
     splitters: [Splitter; 3],
     offsets: [u64; 3],
+    /// Lines since the last one that found room.
+    lost: u64,
 }
 
 impl Pump {
@@ -21,7 +23,7 @@ impl Pump {
             tracing::warn!(job = %origin.job, %error, "log not read: output may be in it twice");
             [0; 3]
         });
-        Self { splitters: offsets.map(Splitter::starting_at), offsets, origin }
+        Self { splitters: offsets.map(Splitter::starting_at), offsets, origin, lost: 0 }
     }
 
     /// Where to read stdout, stderr and the init log from.
@@ -32,29 +34,42 @@ impl Pump {
     /// Bytes of a stream that begin at `offset`.
     pub(super) fn push(&mut self, host: &Host, stream: Stream, offset: u64, bytes: &[u8]) {
         for line in self.splitters[index(stream)].push(offset, bytes) {
-            write(host, &self.origin, stream, line.end, line.body);
+            self.write(host, stream, line.end, line.body);
         }
     }
 
     /// A line of the host's own in the job's init log; it has no place in the stream.
-    pub(super) fn note(&self, host: &Host, text: &str) {
-        write(host, &self.origin, Stream::Init, 0, text.replace('\n', " ").into_bytes());
+    pub(super) fn note(&mut self, host: &Host, text: &str) {
+        self.write(host, Stream::Init, 0, text.replace('\n', " ").into_bytes());
     }
 
     /// The streams have ended.
     pub(super) fn finish(&mut self, host: &Host) {
         for stream in [Stream::Stdout, Stream::Stderr, Stream::Init] {
             if let Some(line) = self.splitters[index(stream)].finish() {
-                write(host, &self.origin, stream, line.end, line.body);
+                self.write(host, stream, line.end, line.body);
             }
         }
     }
-}
 
-fn write(host: &Host, origin: &Origin, stream: Stream, end: u64, body: Vec<u8>) {
-    let now = DateTime::<Utc>::from(std::time::UNIX_EPOCH + host.clock.wall().since_epoch());
-    if let Err(error) = host.logs.append(origin, now, stream, (end, body)) {
-        tracing::error!(job = %origin.job, %error, "line not logged");
+    /// A line that finds no room, on a full disk say, is lost; how many were stands in the log then, and
+    /// in the host's own only that it began: that log may be on the same disk.
+    fn write(&mut self, host: &Host, stream: Stream, end: u64, body: Vec<u8>) {
+        let now = DateTime::<Utc>::from(std::time::UNIX_EPOCH + host.clock.wall().since_epoch());
+        let append = |stream, line| host.logs.append(&self.origin, now, stream, line);
+        if self.lost > 0 {
+            let text = format!("{} lines found no room in the log and are lost", self.lost);
+            if append(Stream::Init, (0, text.into_bytes())).is_ok() {
+                tracing::info!(job = %self.origin.job, lost = self.lost, "lines are logged again");
+                self.lost = 0;
+            }
+        }
+        if let Err(error) = append(stream, (end, body)) {
+            if self.lost == 0 {
+                tracing::error!(job = %self.origin.job, %error, "lines are not logged");
+            }
+            self.lost += 1;
+        }
     }
 }
 
