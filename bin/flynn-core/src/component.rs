@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use appliance_postgres::{peer, provision};
 use clap::{Parser, Subcommand};
-use kit_tasks::Tasks;
+use kit_tasks::{Running, Tasks};
 
 use crate::discoverd;
 
@@ -34,7 +34,7 @@ enum Component {
 }
 
 /// Starts the chosen component below `tasks`.
-pub(crate) async fn start(arguments: Arguments, tasks: &Tasks) -> anyhow::Result<()> {
+pub(crate) async fn start(arguments: Arguments, tasks: &Tasks) -> anyhow::Result<Running> {
     let (name, running) = match arguments.component {
         Component::Discoverd(arguments) => {
             let running = ::discoverd::start(arguments.into_config()?, tasks).await;
@@ -61,7 +61,7 @@ pub(crate) async fn start(arguments: Arguments, tasks: &Tasks) -> anyhow::Result
         }
     };
     tracing::info!(component = name, addrs = ?running.addrs, "started");
-    Ok(())
+    Ok(running)
 }
 
 fn env(name: &str) -> Option<String> {

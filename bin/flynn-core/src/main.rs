@@ -6,8 +6,9 @@ mod discoverd;
 
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Parser as _;
-use kit_tasks::Tasks;
+use kit_tasks::{Running, Tasks};
 
 /// How long components have to end after the process was asked to.
 const GRACE: Duration = Duration::from_secs(20);
@@ -18,11 +19,20 @@ async fn main() -> anyhow::Result<()> {
     kit_telemetry::start();
     kit_tls::install_provider();
     let tasks = Tasks::root("flynn-core");
-    let started = component::start(command, &tasks).await;
-    if started.is_ok() {
-        kit_tasks::terminate_signal().await?;
-        tracing::info!("asked to end");
-    }
+    let ended = match component::start(command, &tasks).await {
+        Ok(running) => until_the_end(&running).await,
+        Err(error) => Err(error),
+    };
     tasks.shutdown(GRACE).await;
-    started
+    ended
+}
+
+/// The end is asked for, or the component's own: then whoever runs this program starts it again.
+async fn until_the_end(running: &Running) -> anyhow::Result<()> {
+    tokio::select! {
+        asked = kit_tasks::terminate_signal() => asked?,
+        () = running.tasks.stopping() => bail!("the component cannot go on and has to be started again"),
+    }
+    tracing::info!("asked to end");
+    Ok(())
 }

@@ -11,6 +11,7 @@ mod expiry;
 mod http;
 mod hub;
 mod listener;
+mod mending;
 mod notify;
 mod raft;
 mod server;

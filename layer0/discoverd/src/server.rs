@@ -14,7 +14,7 @@ use crate::dns;
 use crate::http::{Context, router};
 use crate::raft::{Node, RaftError, Store, StoreError};
 use crate::state::State;
-use crate::{expiry, listener, notify};
+use crate::{expiry, listener, mending, notify};
 
 /// What a server uses of its surroundings; simulations bring their own.
 #[derive(Debug)]
@@ -100,15 +100,18 @@ pub async fn start_with(config: Config, deps: Deps, tasks: &Tasks) -> Result<Run
     if !peers.contains(&own) {
         return Err(StartError::NotAPeer { own, peers });
     }
-    let store = match deps.disk {
-        Disk::Directory => Store::open(&config.data_dir),
-        Disk::Backend(backend) => backend.open().map(|handle| handle.0),
+    let (store, directory) = match deps.disk {
+        Disk::Directory => (Store::open(&config.data_dir), Some(config.data_dir.clone())),
+        Disk::Backend(backend) => (backend.open().map(|handle| handle.0), None),
     };
     let store = store.map_err(RaftError::Store)?;
     let state = Arc::new(State::new(Arc::clone(&deps.clock), config.leases));
     let serving = tasks.child("serving");
     let node = Node::start(&serving, store, Arc::clone(&state), &own, &peers, config.raft).await?;
     stop_log_last(&tasks, &serving, &node);
+    if let Some(directory) = directory {
+        mending::start(&serving, &tasks, node.clone(), directory);
+    }
     expiry::start(&serving, &config, Arc::clone(&state), node.clone());
     let context = Context::new(Arc::clone(&state), node.clone(), &serving);
     let router = router(context.clone());

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use discoverd_registry::{Answer, Command, Refusal};
 use kit_tasks::Tasks;
+use openraft::error::Fatal;
 use openraft::{BasicNode, ServerState};
 use tokio::sync::{mpsc, oneshot};
 
@@ -205,6 +206,17 @@ impl Node {
     /// Waits until somebody is known to lead.
     pub(crate) async fn leader_known(&self) {
         self.until(|node| node.leadership() != Leadership::Unknown).await;
+    }
+
+    /// Waits until the log has ended because its disk failed, and says how. Never returns when it ends
+    /// because it was told to.
+    pub(crate) async fn failed(&self) -> String {
+        let failure = |node: &Self| match &node.raft.metrics().borrow().running_state {
+            Ok(()) | Err(Fatal::Stopped) => None,
+            Err(failure @ (Fatal::StorageError(_) | Fatal::Panicked)) => Some(failure.to_string()),
+        };
+        self.until(|node| failure(node).is_some()).await;
+        failure(self).unwrap_or_default()
     }
 
     /// Waits until what `holds` says is so. Never returns once the member stopped.
