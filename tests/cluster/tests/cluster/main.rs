@@ -6,6 +6,7 @@ mod confinement;
 mod deploys;
 mod examples;
 mod fences;
+mod full_disk;
 mod kills;
 mod one_job;
 mod platform;
