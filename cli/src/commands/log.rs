@@ -57,6 +57,9 @@ struct Message {
 /// The longest line read, far above what the aggregator cuts at.
 const MAX_LINE: usize = 1 << 20;
 
+/// As many as an aggregator keeps of an app. Without a number, whoever follows gets new ones only.
+const ALL_LINES: &str = "10000";
+
 /// How long a log that ended is asked for again, and how often.
 const AGAIN_FOR: Duration = Duration::from_secs(60);
 const AGAIN_PAUSE: Duration = Duration::from_millis(250);
@@ -92,7 +95,7 @@ fn may_pass(error: &ClientError) -> bool {
 struct Told {
     args: Args,
     seen: Seen,
-    /// When the first line was printed, if a number of lines was asked for: there are older ones.
+    /// The time of the first line that was printed. There are older ones, which nobody asked for.
     first: Option<chrono::DateTime<chrono::FixedOffset>>,
 }
 
@@ -146,9 +149,7 @@ impl Told {
             if !self.seen.is_new(&message.job_id, &message.stream, message.timestamp) {
                 return Ok(());
             }
-            if self.args.number.is_some() {
-                self.first = self.first.or(message.timestamp);
-            }
+            self.first = self.first.or(message.timestamp);
         }
         self.args.tell(message, context)
     }
@@ -171,6 +172,9 @@ impl Args {
             if from_start {
                 path = path.with("lines", number);
             }
+        }
+        if !from_start {
+            path = path.with("lines", ALL_LINES);
         }
         if let Some(process_type) = &self.process_type {
             path = path.with("process_type", process_type);

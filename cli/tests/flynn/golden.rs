@@ -390,11 +390,15 @@ async fn a_followed_log_that_breaks_goes_on_after_the_last_line() {
     controller.answer(&call("&lines=2"), &(first.clone() + "\n{\"msg\":\"cut"));
     let away =
         r#"{"code":"service_unavailable","message":"no log aggregator is there","retry":false}"#;
-    controller.answer_status(&call(""), 503, away);
+    controller.answer_status(&call("&lines=10000"), 503, away);
     let all = [line("b", 1), first, line("b", 3), line("a", 4)].concat();
-    controller.answer(&call(""), &all);
-    controller.answer(&call(""), &(all + &line("a", 4)));
-    controller.answer_status(&call(""), 404, r#"{"code":"not_found","message":"gone"}"#);
+    controller.answer(&call("&lines=10000"), &all);
+    controller.answer(&call("&lines=10000"), &(all + &line("a", 4)));
+    controller.answer_status(
+        &call("&lines=10000"),
+        404,
+        r#"{"code":"not_found","message":"gone"}"#,
+    );
     let done = person.flynn("-a web log -f -r -n 2").await;
     let gone = "2| not_found: gone";
     Person::check(&done, 1, &["1| a 2", "1| a 2", "1| b 3", "1| a 4", "1| a 4", gone]);

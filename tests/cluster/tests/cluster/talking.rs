@@ -284,7 +284,8 @@ async fn no_line_is_lost_with_the_aggregator(platform: &Platform) -> anyhow::Res
 async fn a_followed_log_outlives_its_aggregator(platform: &Platform) -> anyhow::Result<()> {
     let job = detached(platform, &[PROGRAM, "paced", "4000", "400"])?;
     let path = platform.home().join("outlived");
-    let mut command = platform.flynn_command(&["-a", APP, "log", "-f", "-r", "-j", &job])?;
+    let mut command =
+        platform.flynn_command(&["-a", APP, "log", "-f", "-n", "10000", "-r", "-j", &job])?;
     let mut child = command.stdin(Stdio::null()).stdout(File::create(&path)?).spawn()?;
     let said = || std::fs::read_to_string(&path).unwrap_or_default();
     let begun = until("lines are followed", async || said().lines().count() > 300).await;
