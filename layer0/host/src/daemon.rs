@@ -133,6 +133,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Daemon, StartError> {
     tasks.spawn_until_stop("publish", crate::publish::publish(host.clone()));
     tasks.spawn_until_stop("registration", crate::registration::serve(host.clone()));
     tasks.spawn_until_stop("collect layers", collect(host.clone()));
+    tasks.spawn_until_stop("prepare for jobs", keep_ready(host.clone()));
     tracing::info!(url = %host.url, id = %host.config.id, "host is up");
     Ok(Daemon { running: Running { addrs, tasks }, host })
 }
@@ -154,7 +155,8 @@ fn open(config: Config, deps: Deps, tasks: Tasks, url: String) -> Result<Host, S
     Ok(Host {
         settings,
         ranges: Ranges::open(store)?,
-        scratch: Scratch::open(data.join("scratch")).map_err(folder("scratch disks"))?,
+        scratch: Scratch::open(data.join("scratch"), config.defaults.scratch)
+            .map_err(folder("scratch disks"))?,
         logs,
         sinks,
         mounts: LayerMounts::new(layers.clone()),
@@ -195,6 +197,19 @@ async fn restore_network(host: &Host) {
     }
 }
 
+/// After every start, and beside none: what the next one needs and no job has.
+async fn keep_ready(host: Arc<Host>) {
+    loop {
+        host.scratch.used().await;
+        if let Err(error) = host.scratch.make_ready().await {
+            tracing::warn!(%error, "no spare scratch disk made");
+        }
+        if let Err(error) = host.nets.make_ready().await {
+            tracing::warn!(%error, "firewall program not started ahead");
+        }
+    }
+}
+
 /// Forgets unused layers when the disk fills up.
 async fn collect(host: Arc<Host>) {
     loop {
@@ -215,6 +230,7 @@ fn collect_once(host: &Host) {
     let mut in_use: Vec<_> = named.filter_map(|layer| layer.key().ok()).collect();
     in_use.extend(host.mounts.in_use());
     for key in host_image::choose(layers, &in_use, free_total, Watermark::default()) {
+        host.mounts.let_go(&key);
         match host.layers.remove(&key) {
             Ok(()) => tracing::info!(layer = %key, "unused layer forgotten: the disk fills up"),
             Err(error) => tracing::warn!(layer = %key, %error, "unused layer stays"),

@@ -19,6 +19,10 @@ pub trait Nets: Send + Sync + fmt::Debug {
     async fn detach_job(&self, job: &JobId) -> Result<(), NetworkError>;
     /// Keeps the networks of these jobs and removes all others.
     async fn restore(&self, running: &BTreeSet<JobId>) -> Result<Restored, NetworkError>;
+    /// Prepares for the next job.
+    async fn make_ready(&self) -> Result<(), NetworkError> {
+        Ok(())
+    }
     /// The hosts of the cluster.
     async fn set_known_hosts(&self, hosts: Vec<Ipv4Addr>) -> Result<(), NetworkError>;
 }
@@ -36,6 +40,9 @@ impl Nets for Network {
     }
     async fn restore(&self, running: &BTreeSet<JobId>) -> Result<Restored, NetworkError> {
         Self::restore(self, running).await
+    }
+    async fn make_ready(&self) -> Result<(), NetworkError> {
+        Self::make_ready(self).await
     }
     async fn set_known_hosts(&self, hosts: Vec<Ipv4Addr>) -> Result<(), NetworkError> {
         Self::set_known_hosts(self, hosts).await

@@ -18,7 +18,7 @@ enum Bench {
     /// From the request for a job to its first instruction, beside `runc run`
     Start {
         /// How often each
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 30)]
         rounds: usize,
     },
     /// Processor time per request of router, nginx and HAProxy

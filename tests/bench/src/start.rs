@@ -1,11 +1,16 @@
 //! From asking for a job to its first instruction, the network included, beside `runc run`, which has no
 //! network and no limits by default.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use cluster_tests::{Node, binaries, on_host};
 
 use crate::figures::Series;
 use crate::runc::Bundle;
+
+/// Between two starts: neither pays for what the other one cleans up and prepares afterwards.
+const PAUSE: Duration = Duration::from_millis(700);
 
 /// Milliseconds of the clock that all processes of a machine share.
 fn monotonic() -> f64 {
@@ -24,8 +29,10 @@ pub(crate) fn measure(rounds: usize) {
         let (mut ours, mut theirs) = (Series::default(), Series::default());
         for round in 0..=rounds {
             let our = job(&node).await?;
+            tokio::time::sleep(PAUSE).await;
             let before = monotonic();
             let their = stamp(&bundle.run(&format!("round-{round}"))?)? - before;
+            tokio::time::sleep(PAUSE).await;
             // The first of each fills caches.
             if round > 0 {
                 ours.add(our);

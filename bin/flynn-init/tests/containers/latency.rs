@@ -14,29 +14,61 @@ fn monotonic() -> u64 {
     u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap()
 }
 
+/// How often each; enough that the median says something on a busy machine.
+const ROUNDS: usize = 31;
+
 #[test]
 fn start_latency_is_printed() {
-    for mapped in [true, false] {
-        let mut exec: Vec<u64> = (0..15).map(|_| to_first_instruction(mapped)).collect();
-        exec.sort_unstable();
-        println!(
-            "user namespace {mapped}: launch to first instruction median {:?}, most {:?}",
-            Duration::from_nanos(exec[7]),
-            Duration::from_nanos(exec[14])
-        );
+    let peer = Peer::new();
+    let mut series: [Vec<u64>; 4] = Default::default();
+    // One after the other in each round, so that all see the same machine.
+    for round in 0..ROUNDS {
+        series[0].push(to_first_instruction(true));
+        series[1].push(to_first_instruction(false));
+        series[2].extend(peer.as_ref().and_then(|peer| peer.run(round)));
+        series[3].push(plain_process());
     }
-    if let Some(mut peer) = runc_times() {
-        peer.sort_unstable();
-        let (median, most) = (Duration::from_nanos(peer[7]), Duration::from_nanos(peer[14]));
-        println!("runc run to first instruction median {median:?}, most {most:?}");
+    let [mapped, unmapped, runc, plain] = series.map(Figures::of);
+    println!("launch to first instruction in a user namespace: {mapped}");
+    println!("launch to first instruction without one: {unmapped}");
+    // A runc that does not run here is no fault of ours: there is no peer then.
+    if runc.count == ROUNDS {
+        println!("runc run to first instruction: {runc}");
+        println!("launch, ratio of medians: {:.2}", ratio(&mapped, &runc));
     }
-    let mut plain: Vec<u64> = (0..15).map(|_| plain_process()).collect();
-    plain.sort_unstable();
-    println!("a plain process for comparison: median {:?}", Duration::from_nanos(plain[7]));
+    println!("a plain process for comparison: {plain}");
     println!("resident memory: supervisor {}, init {}", resident(true), resident(false));
     let mut whole: Vec<_> = (0..15).map(|_| launch_to_exit()).collect();
     whole.sort_unstable();
     println!("launch to exit status in hand: median {:?}", whole[7]);
+}
+
+fn ratio(ours: &Figures, theirs: &Figures) -> f64 {
+    ours.median.as_secs_f64() / theirs.median.as_secs_f64()
+}
+
+/// What a series of runs gave.
+struct Figures {
+    least: Duration,
+    median: Duration,
+    most: Duration,
+    count: usize,
+}
+
+impl Figures {
+    fn of(mut nanoseconds: Vec<u64>) -> Self {
+        nanoseconds.sort_unstable();
+        let count = nanoseconds.len();
+        let at = |at: usize| Duration::from_nanos(nanoseconds.get(at).copied().unwrap_or(0));
+        Self { least: at(0), median: at(count / 2), most: at(count.saturating_sub(1)), count }
+    }
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { least, median, most, count } = self;
+        write!(f, "median {median:.2?} ({least:.2?} to {most:.2?}, {count} runs)")
+    }
 }
 
 fn to_first_instruction(mapped: bool) -> u64 {
@@ -51,38 +83,54 @@ fn to_first_instruction(mapped: bool) -> u64 {
 }
 
 /// The same program by `runc run` with runc's own defaults, where runc is installed.
-fn runc_times() -> Option<Vec<u64>> {
-    let dir = tempfile::Builder::new().prefix("flynn-t-runc-").tempdir().unwrap();
-    let bundle = dir.path();
-    for folder in ["bin", "proc", "dev", "sys", "tmp", "etc"] {
-        fs::create_dir_all(bundle.join("rootfs").join(folder)).unwrap();
+struct Peer {
+    bundle: tempfile::TempDir,
+}
+
+impl Peer {
+    fn new() -> Option<Self> {
+        let bundle = tempfile::Builder::new().prefix("flynn-t-runc-").tempdir().unwrap();
+        let root = bundle.path().join("rootfs");
+        for folder in ["bin", "proc", "dev", "sys", "tmp", "etc"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        fs::copy(example("jobprobe"), root.join("bin/jobprobe")).unwrap();
+        let mut spec = Command::new("runc");
+        let made = spec.args(["spec", "--bundle"]).arg(bundle.path()).output().ok()?;
+        assert!(made.status.success(), "{made:?}");
+        let file = bundle.path().join("config.json");
+        let mut config: serde_json::Value =
+            serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        config["process"]["args"] = serde_json::json!(["/bin/jobprobe", "stamp"]);
+        config["process"]["terminal"] = serde_json::json!(false);
+        config["linux"]["cgroupsPath"] = serde_json::json!(format!("/{}/job", Self::group()));
+        fs::write(&file, config.to_string()).unwrap();
+        Some(Self { bundle })
     }
-    fs::copy(example("jobprobe"), bundle.join("rootfs/bin/jobprobe")).unwrap();
-    let made = Command::new("runc").args(["spec", "--bundle"]).arg(bundle).output().ok()?;
-    assert!(made.status.success(), "{made:?}");
-    let file = bundle.join("config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    config["process"]["args"] = serde_json::json!(["/bin/jobprobe", "stamp"]);
-    config["process"]["terminal"] = serde_json::json!(false);
-    config["linux"]["cgroupsPath"] =
-        serde_json::json!(format!("/flynn-t-container-{}-runc/job", std::process::id()));
-    fs::write(&file, config.to_string()).unwrap();
-    let time = |round: usize| {
+
+    fn run(&self, round: usize) -> Option<u64> {
+        let bundle = self.bundle.path();
         let start = monotonic();
         let mut command = Command::new("runc");
         command.arg("--root").arg(bundle.join("state")).args(["run", "--bundle"]).arg(bundle);
         let output = command.arg(format!("round-{round}")).output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        // A runc that does not run here is no fault of ours: there is no peer then.
         Some(text.trim().parse::<u64>().ok()? - start)
-    };
-    let times: Option<Vec<u64>> = (0..15).map(time).collect();
-    // runc removes the group of a container, not the one above it.
-    for tree in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        let group = format!("flynn-t-container-{}-runc", std::process::id());
-        drop(fs::remove_dir(tree.path().join(group)));
     }
-    times
+
+    /// The group above that of the container, in every tree.
+    fn group() -> String {
+        format!("flynn-t-container-{}-runc", std::process::id())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // runc removes the group of a container, not the one above it.
+        for tree in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            drop(fs::remove_dir(tree.path().join(Self::group())));
+        }
+    }
 }
 
 fn plain_process() -> u64 {

@@ -15,14 +15,22 @@ pub(crate) enum Cloned {
     Child,
 }
 
-/// Makes a child in new namespaces; without shared memory, so both sides go on independently.
-pub(crate) fn clone3(flags: u64) -> io::Result<Cloned> {
+/// Makes the child a member of the v2 group behind the field `cgroup`.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Makes a child in new namespaces, born in the v2 group behind `group`; without shared memory, so both
+/// sides go on independently.
+pub(crate) fn clone3(flags: u64, group: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: i32 = -1;
     // SAFETY: all-zero is a valid clone_args.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
     args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(group) = group {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = group.as_raw_fd() as u64;
+    }
     // SAFETY: `args` is valid for its size; without CLONE_VM this behaves as fork, and the process
     // is single-threaded, so the child may go on running ordinary code.
     let pid = unsafe {
@@ -212,6 +220,14 @@ pub(crate) fn set_effective_uid(uid: u32) -> io::Result<()> {
     check(done as i32).map(drop)
 }
 
+/// Makes all permitted capabilities of this thread effective, which a change of the effective user
+/// id away from 0 has undone.
+pub(crate) fn use_all_capabilities() -> io::Result<()> {
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.effective = sets.permitted;
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
 /// Becomes `uid`:`gid` without supplementary groups.
 pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: setgroups with zero entries reads nothing; the others involve no memory.
@@ -236,6 +252,14 @@ pub(crate) fn put_on(fd: BorrowedFd<'_>, target: i32) -> io::Result<()> {
     }
     // SAFETY: replacing a standard descriptor is what the caller asks for.
     check(unsafe { libc::dup2(fd.as_raw_fd(), target) }).map(drop)
+}
+
+/// What is on standard output, which gives way to nothing.
+pub(crate) fn take_standard_output() -> io::Result<OwnedFd> {
+    let taken = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    let null = std::fs::File::options().write(true).open("/dev/null")?;
+    put_on(null.as_fd(), 1)?;
+    Ok(taken)
 }
 
 /// Lets the next program inherit `fd`.

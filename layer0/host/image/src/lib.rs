@@ -2,13 +2,13 @@
 //! layers into a root file system is the supervisor's.
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
-#![forbid(unsafe_code)]
 
 mod collect;
 mod fetch;
 mod image;
 pub mod import;
 mod layer;
+mod loop_mount;
 mod mounts;
 mod store;
 mod unpack;
@@ -18,5 +18,6 @@ pub use fetch::{FetchError, Fetcher};
 pub use image::{Entrypoint, Image, ImageError, Images};
 pub use import::ImportError;
 pub use layer::{Layer, LayerError, LayerKey};
+pub use loop_mount::{FileSystem, mount_file};
 pub use mounts::{LayerMounts, MountError, Mounted};
 pub use store::{Form, LayerStore, StoreError};

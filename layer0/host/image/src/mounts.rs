@@ -1,8 +1,9 @@
-//! Layers made visible: each is mounted (or unpacked) once per host, counted, and unmounted when the
-//! last job that used it is gone. The counts live in memory; after a restart running jobs ask again and
+//! Layers made visible: each is mounted (or unpacked) once per host and counted. The last ones used stay
+//! mounted for a while without a user: the next job often wants the same, and finds what it executes in
+//! memory, unpacked. The counts live in memory; after a restart running jobs ask again and
 //! [`LayerMounts::sweep`] unmounts what nobody asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,13 +13,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::mount::UnmountFlags;
 
 use crate::unpack::unpack;
-use crate::{Form, LayerKey, LayerStore};
+use crate::{FileSystem, Form, LayerKey, LayerStore, mount_file};
+
+/// Layers that stay mounted without a user: those of a few images.
+const IDLE: usize = 16;
 
 /// The mounted layers of one host. Its calls block: use them off the event loop.
 #[derive(Clone, Debug)]
 pub struct LayerMounts {
     store: LayerStore,
-    users: Arc<Mutex<BTreeMap<LayerKey, usize>>>,
+    users: Arc<Mutex<Users>>,
+    most_idle: usize,
+}
+
+/// Who uses what. Every layer in it is visible.
+#[derive(Debug, Default)]
+struct Users {
+    counts: BTreeMap<LayerKey, usize>,
+    /// Mounted and used by nobody, the longest unused first.
+    idle: VecDeque<LayerKey>,
 }
 
 /// A layer in use: mounted as long as this lives, whoever else uses it.
@@ -42,7 +55,7 @@ pub enum MountError {
         /// What the system said.
         source: io::Error,
     },
-    /// mount(8) or unsquashfs failed.
+    /// unsquashfs failed.
     #[error("{tool} failed for {}: {stderr}", path.display())]
     Tool {
         /// Which program.
@@ -70,33 +83,50 @@ impl Drop for Mounted {
 impl LayerMounts {
     /// The mounts of a store.
     pub fn new(store: LayerStore) -> Self {
-        Self { store, users: Arc::default() }
+        Self { store, users: Arc::default(), most_idle: IDLE }
+    }
+
+    /// With another number of layers that stay mounted without a user.
+    #[must_use]
+    pub fn keeping(self, most_idle: usize) -> Self {
+        Self { most_idle, ..self }
     }
 
     /// Makes a layer of the store visible, or uses what is.
     pub fn acquire(&self, key: &LayerKey) -> Result<Mounted, MountError> {
         let mut users = self.users();
         let path = self.store.mount_point(key);
-        if !users.contains_key(key) && !self.is_there(&path)? {
+        if !users.counts.contains_key(key) && !self.is_there(&path)? {
             self.make(key, &path)?;
         }
-        *users.entry(key.clone()).or_default() += 1;
+        users.idle.retain(|idle| idle != key);
+        *users.counts.entry(key.clone()).or_default() += 1;
         Ok(Mounted { path, key: key.clone(), mounts: self.clone() })
     }
 
     /// Layers that are in use.
     pub fn in_use(&self) -> Vec<LayerKey> {
-        self.users().keys().cloned().collect()
+        self.users().counts.keys().cloned().collect()
     }
 
-    /// Unmounts what is mounted and not in use; how many that were.
+    /// Unmounts a layer if nobody uses it, before it is forgotten.
+    pub fn let_go(&self, key: &LayerKey) {
+        let mut users = self.users();
+        if let Some(at) = users.idle.iter().position(|idle| idle == key) {
+            users.idle.remove(at);
+            unmount(&self.store.mount_point(key));
+        }
+    }
+
+    /// Unmounts what an earlier daemon left mounted and nobody uses; how many that were.
     pub fn sweep(&self) -> Result<usize, MountError> {
         let users = self.users();
         let mut unmounted = 0;
         for path in mounted_below(&self.store.dir().join("mnt"))? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let used = name.parse::<LayerKey>().is_ok_and(|key| users.contains_key(&key));
-            if !used {
+            let is_known =
+                |key: LayerKey| users.counts.contains_key(&key) || users.idle.contains(&key);
+            if !name.parse::<LayerKey>().is_ok_and(is_known) {
                 unmount(&path);
                 unmounted += 1;
             }
@@ -104,7 +134,7 @@ impl LayerMounts {
         Ok(unmounted)
     }
 
-    fn users(&self) -> MutexGuard<'_, BTreeMap<LayerKey, usize>> {
+    fn users(&self) -> MutexGuard<'_, Users> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -118,32 +148,33 @@ impl LayerMounts {
     fn make(&self, key: &LayerKey, path: &Path) -> Result<(), MountError> {
         let file = self.store.file(key);
         match self.store.form() {
-            Form::Squashfs => mount(&file, path),
+            Form::Squashfs => {
+                fs::create_dir_all(path).map_err(io_error("make", path))?;
+                mount_file(&file, path, FileSystem::Squashfs).map_err(io_error("mount", &file))
+            }
             Form::Directory => unpack(&file, path, self.store.dir()),
         }
     }
 
     fn release(&self, key: &LayerKey) {
         let mut users = self.users();
-        let left = users.get_mut(key).map(|count| {
+        let left = users.counts.get_mut(key).map(|count| {
             *count -= 1;
             *count
         });
-        if left == Some(0) {
-            users.remove(key);
-            if self.store.form() == Form::Squashfs {
-                unmount(&self.store.mount_point(key));
+        if left != Some(0) {
+            return;
+        }
+        users.counts.remove(key);
+        if self.store.form() == Form::Squashfs {
+            users.idle.push_back(key.clone());
+        }
+        while users.idle.len() > self.most_idle {
+            if let Some(oldest) = users.idle.pop_front() {
+                unmount(&self.store.mount_point(&oldest));
             }
         }
     }
-}
-
-/// Mounts a squashfs file over a loop device that goes with the mount.
-fn mount(file: &Path, path: &Path) -> Result<(), MountError> {
-    fs::create_dir_all(path).map_err(io_error("make", path))?;
-    let mut command = Command::new("mount");
-    command.args(["-t", "squashfs", "-o", "loop,ro,nosuid,nodev"]).arg(file).arg(path);
-    run(command, "mount", file)
 }
 
 /// A busy mount is detached: its loop device goes when the last user of its files does.

@@ -50,7 +50,7 @@ async fn a_layer_is_mounted_once_and_its_loop_device_goes_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let (store, layer) = imported(dir.path(), Form::Squashfs).await;
     let key = layer.key().unwrap();
-    let mounts = LayerMounts::new(store.clone());
+    let mounts = LayerMounts::new(store.clone()).keeping(0);
     let first = mounts.acquire(&key).unwrap();
     let second = mounts.acquire(&key).unwrap();
     assert_eq!(first.path(), second.path());
@@ -59,12 +59,34 @@ async fn a_layer_is_mounted_once_and_its_loop_device_goes_with_it() {
     drop(first);
     assert!(second.path().join("link").exists(), "somebody still uses it");
     // A daemon that died leaves the mount; the next one finds it.
-    let next = LayerMounts::new(store.clone());
+    let next = LayerMounts::new(store.clone()).keeping(0);
     std::mem::forget(second);
     let found = next.acquire(&key).unwrap();
     assert_eq!(loops_of(dir.path()), 1);
     drop(found);
     assert_eq!((loops_of(dir.path()), next.sweep().unwrap()), (0, 0));
+}
+
+#[tokio::test]
+async fn the_last_layers_used_stay_mounted_until_they_are_in_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, first) = imported(dir.path(), Form::Squashfs).await;
+    let other = dir.path().join("other");
+    fs::create_dir_all(other.join("var")).unwrap();
+    let second = import::directory(&store, &other).await.unwrap().key().unwrap();
+    let first = first.key().unwrap();
+    let mounts = LayerMounts::new(store.clone()).keeping(1);
+    drop(mounts.acquire(&first).unwrap());
+    assert_eq!((loops_of(dir.path()), mounts.in_use().len()), (1, 0), "mounted, used by nobody");
+    let again = mounts.acquire(&first).unwrap();
+    mounts.let_go(&first);
+    assert!(again.path().join("link").exists(), "one in use is not let go");
+    drop(again);
+    drop(mounts.acquire(&second).unwrap());
+    assert!(!store.mount_point(&first).exists(), "there is room for one");
+    assert_eq!((loops_of(dir.path()), mounts.sweep().unwrap()), (1, 0));
+    mounts.let_go(&second);
+    assert_eq!(loops_of(dir.path()), 0);
 }
 
 #[tokio::test]

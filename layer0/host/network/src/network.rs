@@ -9,6 +9,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kit_clock::Wall;
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::durable::{Durable, Store};
 use crate::job::{Endpoint, JobNetwork, JobRequest};
 use crate::link::{self, LinkError};
-use crate::nft::{self, NftError};
+use crate::nft::{Nft, NftError};
 use crate::subnet::Subnet;
 use crate::{forwarding, namespace, ruleset};
 
@@ -29,7 +30,11 @@ use crate::{forwarding, namespace, ruleset};
 pub struct Network {
     config: Config,
     store: Store,
+    nft: Nft,
     state: Mutex<Durable>,
+    /// Addresses whose rules are being loaded; they stay here when the caller goes meanwhile, for then
+    /// nobody knows what was loaded.
+    loading: std::sync::Mutex<BTreeSet<Ipv4Addr>>,
 }
 
 /// What [`Network::restore`] found.
@@ -85,7 +90,9 @@ impl Network {
         let store = Store::open(&config.data_dir).map_err(io_error("make the state directory"))?;
         let mut state = store.load().map_err(io_error("read network.json"))?;
         forget_what_is_gone(&config, &mut state).await?;
-        let network = Self { config, store, state: Mutex::new(state) };
+        let nft = Nft::new(config.nft.clone());
+        let (state, loading) = (Mutex::new(state), Default::default());
+        let network = Self { config, store, nft, state, loading };
         let state = network.state.lock().await;
         network.save(&state).await?;
         network.load_all_rules(&state).await?;
@@ -135,7 +142,7 @@ impl Network {
         state.known_hosts = hosts.into_iter().collect();
         self.save(&state).await?;
         let rules = ruleset::known_hosts(&self.config, &self.known_hosts(&state));
-        Ok(nft::load(&self.config.nft, &rules).await?)
+        Ok(self.nft.load(&rules).await?)
     }
 
     /// Gives a job an address and a namespace. A job that has one already gets the same again. After
@@ -151,7 +158,14 @@ impl Network {
             return Ok(network);
         }
         self.save(&state).await?;
-        if let Err(error) = self.build(&lease, subnet, &network).await {
+        // Of an address that was given out right now there are no rules: what took the last ones out
+        // has ended.
+        let rules = if had || self.loading().contains(&lease.ip) {
+            ruleset::replace(&self.config, &lease)
+        } else {
+            ruleset::attach(&self.config, &lease)
+        };
+        if let Err(error) = self.build(&lease, subnet, &network, &rules).await {
             if let Err(error) = self.demolish(&mut state, &request.job).await {
                 tracing::warn!(job = %request.job, %error, "a half made network is left for later");
             }
@@ -174,7 +188,12 @@ impl Network {
         };
         self.save(&state).await?;
         let rules = ruleset::allow(&self.config, &before, &after);
-        Ok(nft::load(&self.config.nft, &rules).await?)
+        Ok(self.nft.load(&rules).await?)
+    }
+
+    /// Prepares what the next job will need and no job has.
+    pub async fn make_ready(&self) -> Result<(), NetworkError> {
+        Ok(self.nft.make_ready().await?)
     }
 
     /// Takes a job's network away; its address rests. A job without one is success.
@@ -217,17 +236,19 @@ impl Network {
         if state.forwarding_was_on == Some(false) {
             forwarding::set(false).map_err(io_error("set ip_forward back"))?;
         }
-        nft::load(&self.config.nft, &ruleset::remove(&self.config)).await?;
+        self.nft.load(&ruleset::remove(&self.config)).await?;
         *state = Durable::default();
         self.store.remove().map_err(io_error("remove network.json"))
     }
 
-    /// Namespace, pair, rules, then up: the job's link passes its first packet when its rules stand.
+    /// Namespace, pair, rules, then up: the job's link passes its first packet when its rules stand. What
+    /// is set up inside meanwhile speaks to nobody, for the host's end is down.
     async fn build(
         &self,
         lease: &Lease,
         subnet: Subnet,
         network: &JobNetwork,
+        rules: &str,
     ) -> Result<(), NetworkError> {
         let ip = lease.ip;
         let netns = namespace::create(network.netns.clone())
@@ -238,17 +259,24 @@ impl Network {
             link::add_pair(&handle, &self.config, ip, network.mtu, netns.as_raw_fd()).await
         })
         .await?;
-        nft::load(&self.config.nft, &ruleset::detach(&self.config, lease)).await?;
-        nft::load(&self.config.nft, &ruleset::attach(&self.config, lease)).await?;
-        let veth = network.veth.as_str();
-        link::with_netlink(async |handle| link::bring_up(&handle, veth).await).await?;
         let inside = namespace::run_inside(netns, move || async move {
             let links =
                 link::with_netlink(async |handle| link::set_up_job(&handle, ip, subnet).await);
             links.await?;
             forwarding::set_up_job().map_err(io_error("set up the job's namespace"))
         });
-        inside.await.map_err(io_error("enter the job's namespace"))?
+        let load = async {
+            self.loading().insert(ip);
+            let loaded = self.nft.load(rules).await;
+            self.loading().remove(&ip);
+            loaded
+        };
+        // Both to their end: a failure undoes what they made.
+        let (loaded, inside) = tokio::join!(load, inside);
+        loaded?;
+        inside.map_err(io_error("enter the job's namespace"))??;
+        let veth = network.veth.as_str();
+        Ok(link::with_netlink(async |handle| link::bring_up(&handle, veth).await).await?)
     }
 
     /// The reverse of [`build`](Self::build), for any state a job's network may be in.
@@ -256,7 +284,7 @@ impl Network {
         let Some(lease) = state.addresses.leases().get(job).cloned() else { return Ok(()) };
         let veth = link::veth_name(&self.config.veth_prefix, lease.ip);
         link::with_netlink(async |handle| link::delete(&handle, &veth).await).await?;
-        nft::load(&self.config.nft, &ruleset::detach(&self.config, &lease)).await?;
+        self.nft.load(&ruleset::detach(&self.config, &lease)).await?;
         unpin(self.pin(job)).await?;
         state.addresses.release(job, wall_clock());
         self.save(state).await
@@ -318,6 +346,10 @@ impl Network {
         }
     }
 
+    fn loading(&self) -> MutexGuard<'_, BTreeSet<Ipv4Addr>> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn known_hosts(&self, state: &Durable) -> BTreeSet<Ipv4Addr> {
         state.known_hosts.iter().copied().chain([self.config.external_ip]).collect()
     }
@@ -326,7 +358,7 @@ impl Network {
         let hosts = self.known_hosts(state);
         let leases = state.addresses.leases();
         let rules = ruleset::whole(&self.config, state.subnet, &hosts, leases);
-        Ok(nft::load(&self.config.nft, &rules).await?)
+        Ok(self.nft.load(&rules).await?)
     }
 
     /// Writes the state down, off the runtime's workers: syncing a busy disk takes its time.

@@ -1,11 +1,15 @@
 //! Runs the `nft` program: rule text on its standard input, nothing but constants in its arguments.
+//!
+//! One may be started before there are rules: it waits for them, which saves a job the time of a
+//! program's start. It ends when its standard input does, so none outlives its daemon.
 
-use std::path::Path;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
 
 /// nft answers in milliseconds; this only keeps a stuck one from holding the daemon for ever.
 const TIME_OUT: Duration = Duration::from_secs(20);
@@ -32,34 +36,70 @@ pub enum NftError {
     TimedOut,
 }
 
-/// Loads `rules` in one transaction.
-pub(crate) async fn load(program: &Path, rules: &str) -> Result<(), NftError> {
-    let run = |source| NftError::Run { program: program.display().to_string(), source };
-    let mut child = Command::new(program)
-        .args(["-f", "-"])
-        .env_clear()
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(run)?;
-    let mut stdin = child.stdin.take();
-    let feed = async {
-        if let Some(pipe) = stdin.as_mut() {
-            // An nft that ends early says why on its standard error.
-            let _ = pipe.write_all(rules.as_bytes()).await;
-        }
-        drop(stdin);
-        child.wait_with_output().await
-    };
-    let output = tokio::time::timeout(TIME_OUT, feed).await.map_err(|_| NftError::TimedOut)?;
-    let output = output.map_err(run)?;
-    if output.status.success() {
-        return Ok(());
+/// The program, and one of it that waits for rules.
+#[derive(Debug)]
+pub(crate) struct Nft {
+    program: PathBuf,
+    waiting: Mutex<Option<Child>>,
+}
+
+impl Nft {
+    pub(crate) fn new(program: PathBuf) -> Self {
+        Self { program, waiting: Mutex::new(None) }
     }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let message = text.lines().take(4).collect::<Vec<_>>().join(" | ");
-    Err(NftError::Refused { message })
+
+    /// Loads `rules` in one transaction.
+    pub(crate) async fn load(&self, rules: &str) -> Result<(), NftError> {
+        let mut waiting = self.waiting.lock().await.take();
+        let child = match waiting.take_if(is_alive) {
+            Some(child) => child,
+            None => self.spawn()?,
+        };
+        let output = tokio::time::timeout(TIME_OUT, feed(child, rules)).await;
+        let output = output.map_err(|_| NftError::TimedOut)?.map_err(|e| self.not_run(e))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        let message = text.lines().take(4).collect::<Vec<_>>().join(" | ");
+        Err(NftError::Refused { message })
+    }
+
+    /// Starts the program for the next rules, if none waits.
+    pub(crate) async fn make_ready(&self) -> Result<(), NftError> {
+        let mut waiting = self.waiting.lock().await;
+        if !waiting.as_mut().is_some_and(is_alive) {
+            *waiting = Some(self.spawn()?);
+        }
+        Ok(())
+    }
+
+    fn spawn(&self) -> Result<Child, NftError> {
+        Command::new(&self.program)
+            .args(["-f", "-"])
+            .env_clear()
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| self.not_run(source))
+    }
+
+    fn not_run(&self, source: std::io::Error) -> NftError {
+        NftError::Run { program: self.program.display().to_string(), source }
+    }
+}
+
+fn is_alive(child: &mut Child) -> bool {
+    matches!(child.try_wait(), Ok(None))
+}
+
+async fn feed(mut child: Child, rules: &str) -> std::io::Result<Output> {
+    if let Some(mut pipe) = child.stdin.take() {
+        // An nft that ends early says why on its standard error.
+        let _ = pipe.write_all(rules.as_bytes()).await;
+    }
+    child.wait_with_output().await
 }

@@ -108,14 +108,18 @@ async fn fresh(host: &Arc<Host>, job: &JobId, permit: Option<OwnedSemaphorePermi
     };
     let started = match made {
         Ok((spec, permit)) => {
-            let started = prepare::launch(host, &spec).await;
+            let started = prepare::launch(host, &spec);
             drop(permit);
             started
         }
         Err(error) => Err(error),
     };
     match started {
-        Ok(supervisor) => ended(follow::follow(host, job, supervisor).await),
+        Ok(Some(supervisor)) => ended(follow::follow(host, job, supervisor).await),
+        Ok(None) => {
+            let record = follow::read_exit(&host.job_dir(job));
+            ended(follow::over(host, job, record).await)
+        }
         Err(error) => Outcome {
             silent: error.is_early(),
             event: Some(host_job::Event::Failed { reason: error.reason() }),

@@ -2,12 +2,11 @@
 //! mounted, scratch disk, user ids, address, description, supervisor.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use host_api::{Job, Mountspec};
-use host_container::protocol::{BindMount, JobSpec, NetworkSpec};
+use host_container::protocol::{BindMount, JobSpec, NetworkSpec, UserNamespace};
 use host_image::{Layer, LayerError, Mounted};
 use host_network::{JobNetwork, JobRequest, NetworkError, Partition};
 use kit_ids::JobId;
@@ -19,10 +18,6 @@ use super::description::{self, BadJob, Place};
 use crate::host::{Host, app_of};
 use crate::registration;
 use crate::supervisor::Supervisor;
-
-/// How long a supervisor may take to open its socket.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a job has no container.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +44,6 @@ pub(super) enum PrepareError {
     Network(#[from] NetworkError),
     #[error("cannot {action}")]
     Io { action: &'static str, source: std::io::Error },
-    #[error("the supervisor did not come up within {CONNECT_TIMEOUT:?}")]
-    NoSupervisor,
 }
 
 impl PrepareError {
@@ -77,17 +70,17 @@ pub(super) async fn make(
     let mut job = host.registry.get(id).await?.ok_or(PrepareError::Gone)?.active.job;
     let place = description::place_of(&job)?;
     let permit = configured(host, &job, permit).await;
-    let layers = layers(host, &job.mountspecs).await?;
-    let paths = layers.iter().map(|layer| layer.path().to_owned()).collect();
-    host.hold(id, layers);
-    let volumes = volumes(host, &job).await?;
     let limits = host.limits(&job);
-    let scratch_dir = host.scratch.make(id, limits.scratch).await?;
-    let user_namespace = match place {
-        Place::Mapped => Some(host.ranges.of(&owner(&job)).await?),
-        Place::Host => None,
-    };
-    let network = network(host, &job).await?;
+    // None waits for another; all are waited for, so that what failed leaves none under way.
+    let (layers, volumes, scratch_dir, user_namespace, network) = tokio::join!(
+        held_layers(host, &job),
+        volumes(host, &job),
+        host.scratch.make(id, limits.scratch),
+        user_namespace(host, &job, place),
+        network(host, &job),
+    );
+    let (layers, volumes, scratch_dir) = (layers?, volumes?, scratch_dir?);
+    let (user_namespace, network) = (user_namespace?, network?);
     let external_ip = network.as_ref().map(|network| network.ip);
     description::fill_in(&mut job, external_ip);
     let stored = job.clone();
@@ -103,7 +96,7 @@ pub(super) async fn make(
         network.map_or(NetworkSpec::Host, |network| NetworkSpec::Namespace(network.netns));
     let made = description::Made {
         job_dir,
-        layers: paths,
+        layers,
         scratch_dir,
         user_namespace,
         volumes,
@@ -140,6 +133,14 @@ async fn configured(
         return None;
     }
     host.making.clone().acquire_owned().await.ok()
+}
+
+/// Where the job's layers are, mounted until it is cleaned up.
+async fn held_layers(host: &Host, job: &Job) -> Result<Vec<PathBuf>, PrepareError> {
+    let layers = layers(host, &job.mountspecs).await?;
+    let paths = layers.iter().map(|layer| layer.path().to_owned()).collect();
+    host.hold(&job.id, layers);
+    Ok(paths)
 }
 
 async fn layers(host: &Host, specs: &[Mountspec]) -> Result<Vec<Mounted>, PrepareError> {
@@ -184,6 +185,17 @@ async fn volumes(host: &Host, job: &Job) -> Result<Vec<BindMount>, PrepareError>
         });
     }
     Ok(mounts)
+}
+
+async fn user_namespace(
+    host: &Host,
+    job: &Job,
+    place: Place,
+) -> Result<Option<UserNamespace>, PrepareError> {
+    Ok(match place {
+        Place::Mapped => Some(host.ranges.of(&owner(job)).await?),
+        Place::Host => None,
+    })
 }
 
 async fn network(host: &Host, job: &Job) -> Result<Option<JobNetwork>, PrepareError> {
@@ -264,25 +276,14 @@ fn resolv_conf(host: &Host, job: &Job) -> String {
     resolvers.iter().map(|resolver| format!("nameserver {resolver}\n")).collect()
 }
 
-/// Starts the supervisor. Must not be dropped half way: from here on there is a process.
-pub(super) async fn launch(host: &Arc<Host>, spec: &JobSpec) -> Result<Supervisor, PrepareError> {
-    let job_dir = &spec.job_dir;
+/// Starts the supervisor; none when it has ended already. From here on there is a process.
+pub(super) fn launch(host: &Arc<Host>, spec: &JobSpec) -> Result<Option<Supervisor>, PrepareError> {
     let failed = |source| PrepareError::Io { action: "start the supervisor", source };
     if let Some(child) = host.launcher.launch(spec).map_err(failed)? {
         host.tasks.spawn("reap", reap(child));
     }
-    let connected = async {
-        let mut pause = CONNECT_PAUSE;
-        loop {
-            match Supervisor::connect(job_dir) {
-                Ok(supervisor) => return supervisor,
-                Err(_) => tokio::time::sleep(pause).await,
-            }
-            pause = (pause * 2).min(CONNECT_PAUSE * 20);
-        }
-    };
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
-    connected.map_err(|_| PrepareError::NoSupervisor)
+    // Its socket is there before it is; one that ended at once has left a record, or was lost.
+    Ok(Supervisor::connect(&spec.job_dir).ok())
 }
 
 /// Waits for a supervisor's end, so that it does not stay as a zombie.

@@ -86,6 +86,11 @@ fn jobs_that_come_and_go_leave_nothing() {
             node.client.active_jobs().await.is_ok_and(|jobs| jobs.is_empty())
         })
         .await?;
+        until("what the next job will find ready is there", async || {
+            let now = Counts::now(&node);
+            now.firewall_programs == 1 && now.spare_disks == SPARE_DISKS
+        })
+        .await?;
         let before = Counts::now(&node);
         let cycles = std::env::var("CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
         for _ in 0..cycles {
@@ -98,12 +103,18 @@ fn jobs_that_come_and_go_leave_nothing() {
     });
 }
 
+/// Scratch disks that a host keeps ready once it has had a job.
+const SPARE_DISKS: usize = 4;
+
 /// What must not grow with the number of jobs that ran.
 #[derive(Debug, PartialEq, Eq)]
 struct Counts {
     cgroups: usize,
     processes: usize,
     mounts: usize,
+    loops: usize,
+    spare_disks: usize,
+    firewall_programs: usize,
     daemon_files: usize,
 }
 
@@ -112,6 +123,9 @@ impl Counts {
         self.cgroups <= before.cgroups
             && self.processes <= before.processes
             && self.mounts <= before.mounts
+            && self.loops <= before.loops
+            && self.spare_disks <= before.spare_disks
+            && self.firewall_programs <= before.firewall_programs
             && self.daemon_files <= before.daemon_files
     }
 
@@ -125,7 +139,19 @@ impl Counts {
             cgroups: harness::sweep::cgroups_below(&format!("{prefix}-{}", node.host.id)),
             processes: processes.iter().sum(),
             mounts: mounts.lines().count(),
+            loops: loops_of(&node.data_dir()),
+            // Those that are mounted, each of which has an image beside it.
+            spare_disks: mounts.lines().filter(|line| line.contains("/scratch/spares/")).count(),
+            firewall_programs: node.host.pids("nft").len(),
             daemon_files: listing(format!("/proc/{daemon}/fd")),
         }
     }
+}
+
+/// Loop devices of files below a folder.
+fn loops_of(dir: &std::path::Path) -> usize {
+    let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let files = devices
+        .filter_map(|device| std::fs::read_to_string(device.path().join("loop/backing_file")).ok());
+    files.filter(|file| std::path::Path::new(file).starts_with(dir)).count()
 }

@@ -135,6 +135,12 @@ impl JobCgroup {
         Ok(Some(OomWatch::Eventfd(event)))
     }
 
+    /// Its directories in the hierarchies of v1, and in the v2 tree.
+    pub(super) fn places(&self) -> (Vec<PathBuf>, Option<PathBuf>) {
+        let v1 = self.trees.v1.iter().map(|hierarchy| hierarchy.mount.join(&self.path)).collect();
+        (v1, self.trees.unified.as_ref().map(|mount| mount.join(&self.path)))
+    }
+
     /// The directories of the job in all trees.
     pub fn dirs(&self) -> Vec<PathBuf> {
         self.trees.dirs(&self.path)

@@ -6,6 +6,7 @@
 //! exist is read from mountinfo, never guessed from paths.
 
 mod device_filter;
+mod entrance;
 mod files;
 mod hierarchy;
 mod job;
@@ -14,6 +15,7 @@ mod v1;
 mod v2;
 
 pub(crate) use device_filter::rules;
+pub(crate) use entrance::Entrance;
 pub use hierarchy::{CgroupMode, Cgroups};
 pub(crate) use job::OomWatch;
 pub use job::{JobCgroup, MemoryUse};

@@ -22,7 +22,7 @@ pub(crate) fn write_maps(pid: u32, range: UserNamespace) -> io::Result<()> {
 /// A user namespace of `range` without any process in it; for probes and for mapping mounts.
 pub(crate) fn id_map_namespace(range: UserNamespace) -> io::Result<OwnedFd> {
     let (reader, writer) = io::pipe()?;
-    match sys::clone3(libc::CLONE_NEWUSER as u64)? {
+    match sys::clone3(libc::CLONE_NEWUSER as u64, None)? {
         Cloned::Child => {
             drop(writer);
             let mut byte = [0];

@@ -10,8 +10,6 @@ use crate::protocol::Rlimits;
 pub(crate) enum ToInit {
     /// First message: what to set up. Carries one descriptor: the root, as a detached mount.
     Config(Box<InitConfig>),
-    /// Init is in all of its control groups.
-    Attached,
     /// Start the program.
     Resume,
     /// Send this signal to the program.

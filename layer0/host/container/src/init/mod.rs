@@ -60,12 +60,7 @@ fn serve(channel: &mut Channel) -> Result<(), SetupError> {
     };
     let root = channel.take_descriptors().pop();
     let root = root.ok_or_else(|| SetupError::because("starting init", "no root"))?;
-    namespaces::finish(&config, root.as_fd(), || match expect(channel)? {
-        ToInit::Attached => Ok(()),
-        ToInit::Config(_) | ToInit::Resume | ToInit::Signal { .. } => {
-            Err(SetupError::because("starting init", "unexpected message"))
-        }
-    })?;
+    namespaces::finish(&config, root.as_fd())?;
     let stdio = Stdio::open(&config)?;
     rustix::thread::set_no_new_privs(true).step("setting no_new_privs")?;
     seccomp::apply(config.capabilities).step("loading the seccomp filters")?;
@@ -85,7 +80,7 @@ fn start(
     loop {
         match expect(channel)? {
             ToInit::Resume => break,
-            ToInit::Signal { .. } | ToInit::Attached | ToInit::Config(_) => {}
+            ToInit::Signal { .. } | ToInit::Config(_) => {}
         }
     }
     match Program::start(config, stdio) {
@@ -129,7 +124,7 @@ fn watch(
         while let Some(order) = channel.receive_now::<ToInit>().step("listening")? {
             match order {
                 ToInit::Signal { signal } => program.signal(signal),
-                ToInit::Config(_) | ToInit::Attached | ToInit::Resume => {}
+                ToInit::Config(_) | ToInit::Resume => {}
             }
         }
     }

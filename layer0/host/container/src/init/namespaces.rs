@@ -35,12 +35,8 @@ const READ_ONLY: [&str; 5] =
     ["/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/sysrq-trigger"];
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
-/// Does all of it; `attached` returns when this process is in its control groups.
-pub(super) fn finish(
-    config: &InitConfig,
-    root: BorrowedFd<'_>,
-    attached: impl FnOnce() -> Result<(), SetupError>,
-) -> Result<(), SetupError> {
+/// Does all of it. This process is in its control groups already.
+pub(super) fn finish(config: &InitConfig, root: BorrowedFd<'_>) -> Result<(), SetupError> {
     let recursive = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", recursive).step("making mounts private")?;
     // The root comes detached, not as a path: its folder on the host is closed to the job's users,
@@ -54,7 +50,6 @@ pub(super) fn finish(
     if !config.hostname.is_empty() {
         rustix::system::sethostname(config.hostname.as_bytes()).step("setting the host name")?;
     }
-    attached()?;
     own_cgroups(config)?;
     if config.has_user_namespace {
         // Per user namespace: no further ones below this job's.

@@ -3,17 +3,15 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use rustix::fs::{Mode, OFlags};
 
 use crate::protocol::{
-    ClientFrame, DecodeError, Decoder, MAX_DATA, Notice, OUTPUT_END, SOCKET_NAME, Stream,
-    SupervisorFrame,
+    ClientFrame, DecodeError, Decoder, MAX_DATA, Notice, OUTPUT_END, Stream, SupervisorFrame,
 };
 use crate::spool::Spool;
+use crate::sys;
 
 /// A daemon has one control connection and one for each attach.
 const MAX_CLIENTS: usize = 64;
@@ -27,19 +25,10 @@ const STUCK: Duration = Duration::from_secs(30);
 /// How long a client that follows nothing yet is listened to when the job has ended.
 const HEARING: Duration = Duration::from_millis(500);
 
-/// The job's listening socket.
-pub(super) fn listen(job_dir: &Path) -> io::Result<UnixListener> {
-    let dir = rustix::fs::open(
-        job_dir,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    match std::fs::remove_file(job_dir.join(SOCKET_NAME)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let path = format!("/proc/self/fd/{}/{SOCKET_NAME}", std::os::fd::AsRawFd::as_raw_fd(&dir));
-    let listener = UnixListener::bind(path)?;
+/// The job's listening socket, which the launcher has put on standard output.
+pub(super) fn listener() -> io::Result<UnixListener> {
+    let listener = UnixListener::from(sys::take_standard_output()?);
+    listener.local_addr()?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

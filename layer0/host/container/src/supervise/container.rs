@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{CWD, MemfdFlags, SealFlags};
@@ -15,7 +15,7 @@ use rustix::mount::{
 };
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use crate::cgroup::{Cgroups, JobCgroup, OomWatch, rules};
+use crate::cgroup::{Cgroups, Entrance, JobCgroup, OomWatch, rules};
 use crate::container::{
     IdMap, InRoot, Overlay, bind_mount, config_mount, mount_overlay, populate_dev, write_maps,
 };
@@ -65,19 +65,18 @@ fn start_in(
     let program = own_program().step("opening init")?;
     private_mounts().step("making a mount namespace")?;
     let (channel, theirs) = Channel::pair().step("making a channel")?;
+    let entrance = cgroup.entrance().step("opening control groups")?;
     let network = HostNetwork::leave(&spec.network)?;
-    let mut first = FirstProcess::clone(spec, &program, channel, theirs)?;
+    let mut first = FirstProcess::clone(spec, &program, channel, theirs, &entrance)?;
+    // Init comes up and waits for its root while that is built.
+    first.go().step("starting init")?;
     let root = build_root(spec, &first)?;
     network.come_back()?;
-    first.go().step("starting init")?;
     let config = init_config(spec, capabilities, trees);
     first
         .channel
         .send(&ToInit::Config(Box::new(config)), &[root.as_fd()])
         .step("configuring init")?;
-    // While init works: the first move of a process takes the kernel a grace period of some 10 ms.
-    cgroup.attach(first.pid).step("entering control groups")?;
-    first.channel.send(&ToInit::Attached, &[]).step("configuring init")?;
     let oom = cgroup.oom_watch().step("watching for lack of memory")?;
     let (channel, init_pid, pidfd) = first.release();
     Ok(Container { channel, init_pid, pidfd, cgroup, oom, unlimited: trees.missing_limits() })
@@ -146,6 +145,7 @@ impl FirstProcess {
         program: &OwnedFd,
         channel: Channel,
         theirs: Channel,
+        entrance: &Entrance,
     ) -> Result<Self, SetupError> {
         let (wait, start) = io::pipe().step("making a pipe")?;
         let mut flags = libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
@@ -155,10 +155,10 @@ impl FirstProcess {
         if spec.user_namespace.is_some() {
             flags |= libc::CLONE_NEWUSER;
         }
-        match clone_as_owner(spec, flags as u64).step("making namespaces")? {
+        match clone_as_owner(spec, flags as u64, entrance).step("making namespaces")? {
             Cloned::Child => {
                 drop((channel, start));
-                become_init(spec.user_namespace.is_some(), wait, program, &theirs)
+                become_init(spec.user_namespace.is_some(), wait, program, &theirs, entrance)
             }
             Cloned::Parent(pid, pidfd) => {
                 drop((theirs, wait));
@@ -222,26 +222,35 @@ fn judge_as_others(pid: u32) -> io::Result<()> {
 }
 
 /// Clones with the range's first id as effective user, so that it owns the user namespace and
-/// per-user counters (inotify and others) are the app's own and not all of root's.
-fn clone_as_owner(spec: &JobSpec, flags: u64) -> io::Result<Cloned> {
-    let Some(range) = spec.user_namespace else { return sys::clone3(flags) };
+/// per-user counters (inotify and others) are the app's own and not all of root's. Being born in a
+/// group takes the powers of root again.
+fn clone_as_owner(spec: &JobSpec, flags: u64, entrance: &Entrance) -> io::Result<Cloned> {
+    let group = entrance.unified();
+    let Some(range) = spec.user_namespace else { return sys::clone3(flags, group) };
     sys::set_effective_uid(range.base)?;
-    let cloned = sys::clone3(flags);
+    let cloned = sys::use_all_capabilities().and_then(|()| sys::clone3(flags, group));
     if matches!(cloned, Ok(Cloned::Child)) {
         return cloned;
     }
     sys::set_effective_uid(0)?;
     match cloned {
         // Some distributions let only privileged users make user namespaces.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => sys::clone3(flags),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => sys::clone3(flags, group),
         other => other,
     }
 }
 
-/// The child: waits for its id maps and its root, becomes root of its namespace, executes init.
-fn become_init(mapped: bool, mut wait: io::PipeReader, program: &OwnedFd, channel: &Channel) -> ! {
+/// The child: enters its groups, waits for its id maps, becomes root of its namespace, executes init.
+fn become_init(
+    mapped: bool,
+    mut wait: io::PipeReader,
+    program: &OwnedFd,
+    channel: &Channel,
+    entrance: &Entrance,
+) -> ! {
     let mut attempt = || -> io::Result<io::Error> {
         sys::die_with_parent()?;
+        entrance.enter()?;
         wait.read_exact(&mut [0])?;
         if mapped {
             sys::become_user(0, 0)?;
@@ -271,7 +280,7 @@ fn build_root(spec: &JobSpec, first: &FirstProcess) -> Result<OwnedFd, SetupErro
     spec.mounts.iter().try_for_each(|mount| config_mount(&root, mount, ids))?;
     spec.volumes.iter().try_for_each(|volume| bind_mount(&root, volume, ids))?;
     spec.bind_files.iter().try_for_each(|file| bind_mount(&root, file, ids))?;
-    detach(path)
+    detach(&path)
 }
 
 /// Read-only and of the job's network, in which the supervisor is right now.
@@ -280,14 +289,13 @@ fn mount_sysfs(place: &Path) -> Result<(), SetupError> {
     mount("sysfs", place, "sysfs", flags, None).step("mounting /sys")
 }
 
-/// A detached copy of the tree; the attached one goes, so that only the job keeps it alive.
-fn detach(path: PathBuf) -> Result<OwnedFd, SetupError> {
+/// A detached copy of the tree. The attached one goes with the other mounts once the program runs
+/// ([`forget_mounts`]): an unmount makes the kernel wait.
+fn detach(path: &Path) -> Result<OwnedFd, SetupError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, &path, flags).step("detaching the root")?;
-    unmount(path, UnmountFlags::DETACH).step("detaching the root")?;
-    Ok(tree)
+    open_tree(CWD, path, flags).step("detaching the root")
 }
 
 /// Lets go of the mounts that came with the copy of the daemon's namespace. A supervisor lives as

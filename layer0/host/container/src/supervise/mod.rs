@@ -99,7 +99,7 @@ impl Supervisor {
         Ok(Self {
             signals: sys::signals_as_descriptor()?,
             spools: [spool(Stream::Stdout)?, spool(Stream::Stderr)?, spool(Stream::Init)?],
-            listener: clients::listen(&spec.job_dir)?,
+            listener: clients::listener()?,
             clients: Clients::default(),
             state: State::Initial,
             container: None,
