@@ -7,9 +7,11 @@ use cluster_tests::{Platform, on_shared_platform};
 use discoverd_api::{Client, Servers};
 
 /// Services of the platform that user jobs have no business with.
-const CLOSED: [&str; 6] = [
+const CLOSED: [&str; 8] = [
     "controller",
     "controller-scheduler",
+    "controller-worker",
+    "gitreceive",
     "blobstore",
     "logaggregator",
     "postgres-api",

@@ -1,7 +1,9 @@
-//! What must be as it was after bad input: the platform's own jobs, its services, and no panic said.
+//! What must be as it was after bad input: the platform's own jobs, what the host knows of the cluster, its
+//! services, and no panic said.
 
 use anyhow::{Context as _, ensure};
 use cluster_tests::Platform;
+use host_api::{DiscoverdConfig, NetworkConfig};
 
 /// Apps of the platform whose logs are read.
 const APPS: [&str; 7] =
@@ -12,11 +14,15 @@ const PANIC: &str = "panicked at";
 /// The platform before.
 pub(super) struct Before {
     jobs: Vec<String>,
+    discoverd: Option<DiscoverdConfig>,
+    network: Option<NetworkConfig>,
 }
 
 impl Before {
     pub(super) async fn note(platform: &Platform) -> anyhow::Result<Self> {
-        Ok(Self { jobs: jobs(platform).await? })
+        let status = platform.node.client.status().await?;
+        let (discoverd, network) = (status.discoverd, status.network);
+        Ok(Self { jobs: jobs(platform).await?, discoverd, network })
     }
 
     /// Fails when something is not as it was.
@@ -24,6 +30,9 @@ impl Before {
         let now = jobs(platform).await?;
         let log = platform.node.log();
         ensure!(now == self.jobs, "jobs came or went: {now:#?}, before {:#?}\n{log}", self.jobs);
+        let status = platform.node.client.status().await?;
+        ensure!(status.discoverd == self.discoverd, "another discovery: {:?}", status.discoverd);
+        ensure!(status.network == self.network, "another network: {:?}", status.network);
         ensure!(platform.flynn(&["apps"])?.contains("controller"), "the controller is gone");
         let panics = platform.node.log_lines(PANIC);
         ensure!(panics.is_empty(), "the daemon: {panics:#?}");
