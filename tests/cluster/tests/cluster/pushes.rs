@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context as _, bail, ensure};
-use cluster_tests::{DOMAIN, Platform, on_platform, until};
+use cluster_tests::{DOMAIN, Platform, on_shared_platform, until};
 
 /// A person with a repository on the host.
 struct Person {
@@ -88,15 +88,15 @@ async fn until_page(platform: &Platform, url: &str, text: &str) -> anyhow::Resul
 
 #[test]
 fn a_push_becomes_a_page_and_the_next_one_replaces_it() {
-    on_platform("pushes", async |platform| {
-        let person = Person::new(&platform, "hello")?;
+    on_shared_platform(async |platform| {
+        let person = Person::new(&platform, "pushed")?;
         let remotes = person.git(&platform, &["remote", "-v"])?;
-        ensure!(remotes.contains(&format!("https://git.{DOMAIN}/hello.git (push)")), "{remotes}");
+        ensure!(remotes.contains(&format!("https://git.{DOMAIN}/pushed.git (push)")), "{remotes}");
         person.commit(&platform, "first")?;
         let said = person.git(&platform, &["push", "flynn", "master"]);
         let said = said.with_context(|| platform.node.log())?;
         for text in [
-            "-----> Building hello...",
+            "-----> Building pushed...",
             "-----> Static site app detected",
             "-----> Creating release...",
             "=====> Scaling initial release to web=1",
@@ -106,7 +106,7 @@ fn a_push_becomes_a_page_and_the_next_one_replaces_it() {
         ] {
             ensure!(said.contains(text), "{text} is not in {said}");
         }
-        let page = format!("http://hello.{DOMAIN}/");
+        let page = format!("http://pushed.{DOMAIN}/");
         until_page(&platform, &page, "first").await?;
 
         person.commit(&platform, "second")?;
@@ -119,7 +119,7 @@ fn a_push_becomes_a_page_and_the_next_one_replaces_it() {
         let refused = format!("{:?}", refused.err().context("another branch was deployed")?);
         ensure!(refused.contains("must include a change to the master branch"), "{refused}");
         std::fs::remove_dir_all(person.dir.join(".git/refs/remotes")).ok();
-        let url = format!("https://git.{DOMAIN}/hello.git");
+        let url = format!("https://git.{DOMAIN}/pushed.git");
         let stranger = ["-c", "credential.helper=", "ls-remote", &url];
         ensure!(person.git(&platform, &stranger).is_err(), "no key was needed");
         Ok(())
