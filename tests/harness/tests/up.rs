@@ -17,7 +17,13 @@ impl Machine {
     fn with_cargo(version: &str) -> Self {
         let machine = Self { dir: tempfile::tempdir().unwrap() };
         machine.program("cargo", &format!("[ \"$1\" = --version ] && echo 'cargo {version} (0)'"));
+        machine.has_free(100_000);
         machine
+    }
+
+    /// So much room on its disk, in MB, whatever the real one has.
+    fn has_free(&self, free: u32) {
+        self.program("df", &format!("echo header; echo disk 0 0 {free} 0% /"));
     }
 
     /// A program of this machine only.
@@ -101,6 +107,14 @@ fn a_kernel_without_what_containers_need_is_told() {
     machine.program("unshare", "exit 1");
     let want =
         "this kernel cannot make links of type bridge, which the network of containers needs";
+    machine.refuses(&mut machine.up(&["--external-ip", "192.0.2.1"]), want);
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_told_with_what_is_needed() {
+    let machine = Machine::with_cargo("1.99.0");
+    machine.has_free(2900);
+    let want = " has 2900 MB free, and ";
     machine.refuses(&mut machine.up(&["--external-ip", "192.0.2.1"]), want);
 }
 
