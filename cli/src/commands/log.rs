@@ -61,7 +61,7 @@ const MAX_LINE: usize = 1 << 20;
 const ALL_LINES: &str = "10000";
 
 /// How long a log that ended is asked for again, and how often.
-const AGAIN_FOR: Duration = Duration::from_secs(60);
+const AGAIN_FOR: Duration = Duration::from_secs(300);
 const AGAIN_PAUSE: Duration = Duration::from_millis(250);
 
 pub(crate) async fn run(args: Args, context: &mut Context<'_>) -> Outcome {
