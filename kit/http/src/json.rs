@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::{CharEscape, Formatter};
 
 use crate::error::ApiError;
+use crate::object::Objects;
 
 /// How much of a request body is read unless a route says otherwise with [`BodyLimit`].
 pub const DEFAULT_BODY_LIMIT: usize = 4 << 20;
@@ -109,11 +110,12 @@ async fn read_body(request: Request) -> Result<Bytes, ApiError> {
     }
 }
 
-/// Reads the first JSON value of a body; `null` is an empty object.
+/// Reads the first JSON value of a body; `null` is an empty object, a list is none.
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let body = if body.trim_ascii() == b"null" { b"{}" } else { body };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    T::deserialize(&mut deserializer).map_err(|reason| {
+    let is_list = body.trim_ascii_start().starts_with(b"[");
+    T::deserialize(Objects { inner: &mut deserializer, is_list }).map_err(|reason| {
         tracing::debug!(%reason, "request body refused");
         ApiError::syntax()
     })

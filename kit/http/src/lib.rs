@@ -7,6 +7,7 @@
 mod client;
 mod error;
 mod json;
+mod object;
 mod router;
 mod server;
 pub mod sse;

@@ -36,6 +36,7 @@ fn routes() -> Router {
     Router::new()
         .route("/echo", post(echo))
         .route("/any", post(echo_any))
+        .route("/list", post(async |Json(list): Json<Vec<u8>>| Json(list)))
         .route("/small", post(echo).layer(axum::Extension(BodyLimit(16))))
         .route("/query", get(async |Query(thing): Query<Thing>| thing.name))
         .route("/panic", get(async || -> String { panic!("on purpose") }))
@@ -64,6 +65,9 @@ async fn bodies_are_decoded_by_the_shared_rules() {
         ("/echo", json, r#"{"name":"#, 400, SYNTAX),
         ("/echo", json, r#"{"name":1}"#, 400, SYNTAX),
         ("/echo", json, "[", 400, SYNTAX),
+        ("/echo", json, " []", 400, SYNTAX),
+        ("/echo", json, r#"["name"]"#, 400, SYNTAX),
+        ("/list", json, "[1, 2]", 200, "[1,2]"),
         ("/small", json, r#"{"name":"much too long"}"#, 400, too_big),
     ] {
         let got = ask(server.addr(), "POST", path, content_type, body).await;
