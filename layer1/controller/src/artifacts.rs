@@ -1,8 +1,10 @@
 //! Artifacts: made once per type and URI, their manifests fetched and verified where they were not
 //! given.
 
+use std::time::Duration;
+
 use axum::extract::{Extension, Path, State};
-use controller_api::{Artifact, ArtifactType, EventType, META_SYSTEM_IMAGE};
+use controller_api::{Artifact, ArtifactType, EventType, META_BLOBSTORE, META_SYSTEM_IMAGE};
 use kit_auth::BuildScope;
 use kit_http::{ApiError, ErrorCode, Json};
 use kit_ids::ArtifactId;
@@ -86,6 +88,21 @@ pub(crate) async fn of_release(db: &impl GenericClient, release: &str) -> Answer
          WHERE release_id = $1::text::uuid ORDER BY index"
     );
     let found = db.query(&query, &[&release]).await?;
+    found.iter().map(from_row).collect()
+}
+
+/// Images in the blob store that no release has, and that were made before `age` ago: at most a hundred,
+/// locked. Those of the platform stay: builds are made with some of them.
+pub(crate) async fn unreleased(db: &impl GenericClient, age: Duration) -> Answer<Vec<Artifact>> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM artifacts WHERE deleted_at IS NULL \
+         AND created_at < now() - make_interval(secs => $1) AND meta ->> $2 = 'true' \
+         AND meta ->> $3 IS DISTINCT FROM 'true' AND NOT EXISTS \
+         (SELECT 1 FROM release_artifacts WHERE artifact_id = artifacts.id AND deleted_at IS NULL) \
+         ORDER BY created_at LIMIT 100 FOR UPDATE SKIP LOCKED"
+    );
+    let found =
+        db.query(&query, &[&age.as_secs_f64(), &META_BLOBSTORE, &META_SYSTEM_IMAGE]).await?;
     found.iter().map(from_row).collect()
 }
 

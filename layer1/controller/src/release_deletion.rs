@@ -1,8 +1,10 @@
 //! The deletion of releases, with the images that no other release uses and their files in the blob
-//! store; and the collection of those that an app does not need any more.
+//! store; the collection of those that an app does not need any more, and of images that never got one.
 //!
 //! What is deleted is decided in one transaction. The files themselves go afterwards, in the
 //! background: deleting one again is no error.
+
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use controller_api::{
@@ -99,13 +101,35 @@ pub(crate) async fn retire(change: &Change<'_>, release: &Release) -> Answer<Vec
         if is_system || is_used(change.tx(), &image).await? {
             continue;
         }
-        let query = "UPDATE artifacts SET deleted_at = now() WHERE id = $1::text::uuid";
-        change.tx().execute(query, &[&rows::text_of(image.id.as_ref())]).await?;
-        if image.meta.get(META_BLOBSTORE).is_some_and(|text| text == "true") {
-            files.extend(files_of(change.tx(), &image).await?);
-        }
+        files.extend(forget(change, &image).await?);
     }
     Ok(files)
+}
+
+/// Deletes an image that nothing uses. Answers its files, if they are in the blob store.
+async fn forget(change: &Change<'_>, image: &Artifact) -> Answer<Vec<String>> {
+    let query = "UPDATE artifacts SET deleted_at = now() WHERE id = $1::text::uuid";
+    change.tx().execute(query, &[&rows::text_of(image.id.as_ref())]).await?;
+    if image.meta.get(META_BLOBSTORE).is_none_or(|text| text != "true") {
+        return Ok(Vec::new());
+    }
+    files_of(change.tx(), image).await
+}
+
+/// Deletes images in the blob store that have been without a release for so long, as a push that was cut
+/// short leaves them. Answers how many.
+pub(crate) async fn forget_unreleased(client: &mut Client, age: Duration) -> Answer<usize> {
+    let change = Change::begin(client).await?;
+    let images = artifacts::unreleased(change.tx(), age).await?;
+    let mut files = Vec::new();
+    for image in &images {
+        files.extend(forget(&change, image).await?);
+    }
+    if !files.is_empty() {
+        queue::add(&change, &Task::BlobCleanup { files, deletion: None }).await?;
+    }
+    change.commit().await?;
+    Ok(images.len())
 }
 
 async fn refuse_used(change: &Change<'_>, release: &ReleaseId) -> Answer<()> {

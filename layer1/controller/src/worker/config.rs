@@ -12,6 +12,10 @@ use crate::config::ConfigError;
 const LEASE: Duration = Duration::from_secs(10);
 /// How long jobs of a new release have to stay up before old ones go.
 const PROBATION: Duration = Duration::from_secs(5);
+/// How long an image that was built may wait for its release: much longer than any push takes.
+const UNRELEASED: Duration = Duration::from_secs(24 * 3600);
+/// How often such images are looked for.
+const COLLECTION: Duration = Duration::from_secs(3600);
 
 /// Everything a worker is told.
 #[derive(Debug)]
@@ -28,6 +32,10 @@ pub struct Config {
     pub lease: Duration,
     /// How long jobs of a new release have to stay up before old ones go.
     pub probation: Duration,
+    /// How long an image in the blob store may be without a release.
+    pub unreleased: Duration,
+    /// How often such images are looked for.
+    pub collection: Duration,
     /// What the status page calls this build.
     pub version: String,
 }
@@ -46,6 +54,8 @@ impl Config {
             discoverd: config.discoverd,
             lease: LEASE,
             probation: PROBATION,
+            unreleased: UNRELEASED,
+            collection: COLLECTION,
             version: config.version,
         })
     }

@@ -1,4 +1,5 @@
-//! Releases that pushes made and that nobody runs any more, beyond as many as an app keeps.
+//! Releases that pushes made and that nobody runs any more, beyond as many as an app keeps; and images of
+//! pushes that never came to their release.
 
 use std::collections::BTreeSet;
 
@@ -45,6 +46,22 @@ pub(super) async fn collect(worker: &Worker, claim: &Claim, app: &AppId) -> Answ
     claim.finish(&change).await?;
     announce(&mut change, &id, deleted)?;
     Ok(change.commit().await?)
+}
+
+/// Looks for images without a release again and again.
+pub(super) async fn keep_collecting_images(worker: Worker) {
+    loop {
+        let collected = async {
+            let mut client = worker.client().await?;
+            release_deletion::forget_unreleased(&mut client, worker.0.config.unreleased).await
+        };
+        match collected.await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "images without a release were deleted"),
+            Err(failure) => tracing::warn!(?failure, "images without a release stay for now"),
+        }
+        tokio::time::sleep(worker.0.config.collection).await;
+    }
 }
 
 fn announce(change: &mut Change<'_>, app: &AppId, deleted: Vec<ReleaseId>) -> Answer<()> {

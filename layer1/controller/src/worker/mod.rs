@@ -121,6 +121,7 @@ impl Worker {
         ready.send_replace(true);
         tracing::info!("ready");
         let mut news = kit_pg::listen(&tasks, &self.0.config.database, EVENTS);
+        tasks.spawn_until_stop("images", garbage::keep_collecting_images(self.clone()));
         let slots = Arc::new(tokio::sync::Semaphore::new(MAX_AT_ONCE));
         while !tasks.is_stopping() {
             let permit = tokio::select! {

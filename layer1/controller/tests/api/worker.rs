@@ -26,6 +26,8 @@ fn config(server: &Server) -> worker::Config {
         key: "key".to_owned(),
         lease: LEASE,
         probation: PROBATION,
+        unreleased: Duration::from_secs(24 * 3600),
+        collection: Duration::from_millis(100),
         version: "dev".to_owned(),
     }
 }
@@ -365,5 +367,40 @@ async fn releases_go_with_the_images_that_are_theirs_alone() {
     let data = event.unwrap().unwrap().data;
     assert_eq!(data["release_deletion"]["remaining_apps"], serde_json::json!([other]));
     assert_eq!(server.get(&format!("/releases/{shared}")).await.status, 200);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_image_of_the_blob_store_without_a_release_goes_after_a_day() {
+    let world = World::start_without_worker("{}", 0).await;
+    let server = &world.server;
+    let artifact = async |name: &str, blobstore: bool| {
+        let body = serde_json::json!({
+            "type": "flynn",
+            "uri": format!("http://elsewhere.test/{name}"),
+            "meta": {"blobstore": blobstore.to_string()},
+            "manifest": {"_type": "application/vnd.flynn.image.manifest.v1+json", "rootfs": []},
+        });
+        let made = server.post("/artifacts", &body.to_string()).await;
+        assert_eq!(made.status, 200, "{made:?}");
+        made.field("id")
+    };
+    let (lost, foreign) = (artifact("lost", true).await, artifact("foreign", false).await);
+    let released = artifact("released", true).await;
+    let body = serde_json::json!({"app_id": world.app, "artifacts": [released]});
+    assert_eq!(server.post("/releases", &body.to_string()).await.status, 200);
+    server.sql("UPDATE artifacts SET created_at = now() - interval '25 hours'").await;
+    let young = artifact("young", true).await;
+
+    worker::start(config(server), &world.tasks).await.unwrap();
+    let gone = async {
+        while server.get(&format!("/artifacts/{lost}")).await.status != 404 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, gone).await.expect("collected in time");
+    for kept in [foreign, released, young] {
+        assert_eq!(server.get(&format!("/artifacts/{kept}")).await.status, 200);
+    }
     world.stop().await;
 }
