@@ -138,7 +138,12 @@ impl Work {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         // Whoever runs the tests in the background may have Ctrl-C ignored; here it has to work.
         let mut command = Command::new("env");
-        command.args(["--default-signal=INT", "git"]).args(args).current_dir(&self.dir).env_clear().kill_on_drop(true);
+        command
+            .args(["--default-signal=INT", "git"])
+            .args(args)
+            .current_dir(&self.dir)
+            .env_clear()
+            .kill_on_drop(true);
         command.env("PATH", std::env::var("PATH").unwrap()).env("HOME", &self.home);
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0");
         for role in ["AUTHOR", "COMMITTER"] {
