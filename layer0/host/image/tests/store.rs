@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use host_image::{Fetcher, Form, Image, Images, Layer, LayerMounts, LayerStore, import};
 
@@ -19,6 +20,16 @@ fn loops_of(dir: &Path) -> usize {
     let files =
         devices.filter_map(|dev| fs::read_to_string(dev.path().join("loop/backing_file")).ok());
     files.filter(|file| file.starts_with(&prefix)).count()
+}
+
+/// How many there are when that is as many as wanted, or after a long wait: a device that others look at as
+/// well (udev does) goes when they have closed it.
+fn loops_settled(dir: &Path, wanted: usize) -> usize {
+    let started = Instant::now();
+    while loops_of(dir) != wanted && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    loops_of(dir)
 }
 
 async fn imported(dir: &Path, form: Form) -> (LayerStore, Layer) {
@@ -64,7 +75,7 @@ async fn a_layer_is_mounted_once_and_its_loop_device_goes_with_it() {
     let found = next.acquire(&key).unwrap();
     assert_eq!(loops_of(dir.path()), 1);
     drop(found);
-    assert_eq!((loops_of(dir.path()), next.sweep().unwrap()), (0, 0));
+    assert_eq!((loops_settled(dir.path(), 0), next.sweep().unwrap()), (0, 0));
 }
 
 #[tokio::test]
@@ -84,9 +95,9 @@ async fn the_last_layers_used_stay_mounted_until_they_are_in_the_way() {
     drop(again);
     drop(mounts.acquire(&second).unwrap());
     assert!(!store.mount_point(&first).exists(), "there is room for one");
-    assert_eq!((loops_of(dir.path()), mounts.sweep().unwrap()), (1, 0));
+    assert_eq!((loops_settled(dir.path(), 1), mounts.sweep().unwrap()), (1, 0));
     mounts.let_go(&second);
-    assert_eq!(loops_of(dir.path()), 0);
+    assert_eq!(loops_settled(dir.path(), 0), 0);
 }
 
 #[tokio::test]
@@ -95,7 +106,7 @@ async fn a_layer_that_nobody_asked_for_again_is_swept() {
     let (store, layer) = imported(dir.path(), Form::Squashfs).await;
     std::mem::forget(LayerMounts::new(store.clone()).acquire(&layer.key().unwrap()).unwrap());
     assert_eq!(LayerMounts::new(store).sweep().unwrap(), 1);
-    assert_eq!(loops_of(dir.path()), 0);
+    assert_eq!(loops_settled(dir.path(), 0), 0);
 }
 
 #[tokio::test]
