@@ -21,13 +21,20 @@ pub(crate) fn start(serving: &Tasks, server: &Tasks, node: Node, directory: Path
     serving.spawn_until_stop("mending", async move {
         let reason = node.failed().await;
         tracing::error!(%reason, "the log has failed: reads go on, writes wait for the disk");
-        while let Err(error) = probe(&directory) {
+        while let Err(error) = probe_off_the_runtime(&directory).await {
             tracing::debug!(%error, "the disk takes no writes yet");
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         tracing::info!("the disk takes writes again: this server ends to be started anew");
         server.stop();
     });
+}
+
+/// A sick disk may take its time; names are answered meanwhile.
+async fn probe_off_the_runtime(directory: &Path) -> io::Result<()> {
+    let directory = directory.to_owned();
+    let probed = tokio::task::spawn_blocking(move || probe(&directory)).await;
+    probed.unwrap_or_else(|lost| Err(io::Error::other(lost)))
 }
 
 /// Writes and removes a file as a store would be written.

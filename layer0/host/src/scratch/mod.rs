@@ -207,10 +207,11 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Scra
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(120);
     const SIZE: Bytes = Bytes(LEAST);
 
     fn job(name: &str) -> JobId {
@@ -229,15 +230,11 @@ mod tests {
     }
 
     /// Waits until only these have one: another program of the machine may look at a device just then.
-    async fn until_looped(dir: &Path, wanted: &[&str]) {
-        let settled = async {
-            while looped(dir) != wanted {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let patience = Duration::from_secs(120);
-        if tokio::time::timeout(patience, settled).await.is_err() {
-            panic!("{:?} stay, not {wanted:?}", looped(dir));
+    fn until_looped(dir: &Path, wanted: &[&str]) {
+        let started = Instant::now();
+        while looped(dir) != wanted {
+            assert!(started.elapsed() < PATIENCE, "{:?} stay, not {wanted:?}", looped(dir));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -251,7 +248,7 @@ mod tests {
     async fn with_spares(dir: &Path) -> Scratch {
         let scratch = Scratch::open(dir.to_owned(), SIZE).unwrap();
         scratch.make(&job("first"), SIZE).await.unwrap();
-        tokio::time::timeout(Duration::from_secs(120), scratch.used()).await.unwrap();
+        tokio::time::timeout(PATIENCE, scratch.used()).await.unwrap();
         scratch.make_ready().await.unwrap();
         assert_eq!(scratch.spares.count(), 4);
         scratch
@@ -273,7 +270,7 @@ mod tests {
         assert!(names(dir.path()).iter().all(|name| !name.starts_with("host1")));
         scratch.sweep(&[]).await;
         assert_eq!(names(dir.path()), [""; 0]);
-        until_looped(dir.path(), &[]).await;
+        until_looped(dir.path(), &[]);
     }
 
     #[tokio::test]
@@ -289,11 +286,11 @@ mod tests {
         drop(killed);
         let next = Scratch::open(dir.path().to_owned(), SIZE).unwrap();
         next.sweep(&[job("kept")]).await;
-        until_looped(dir.path(), &["/jobs/host1-kept.img"]).await;
+        until_looped(dir.path(), &["/jobs/host1-kept.img"]);
         assert_eq!(names(dir.path()).len(), 2, "{:?}", names(dir.path()));
         next.remove(&job("kept")).await.unwrap();
         assert_eq!(names(dir.path()), [""; 0]);
-        until_looped(dir.path(), &[]).await;
+        until_looped(dir.path(), &[]);
     }
 
     #[test]
@@ -316,6 +313,6 @@ mod tests {
         // Waits for what is under way on its threads.
         drop(runtime);
         assert_eq!(names(dir.path()), [""; 0]);
-        assert_eq!(looped(dir.path()), [""; 0]);
+        until_looped(dir.path(), &[]);
     }
 }
