@@ -13,6 +13,7 @@ use host_network::{NetworkError, Subnet};
 use kit_http::{ApiError, Json};
 use serde_json::{Value, json};
 
+use super::not_kept;
 use crate::host::Host;
 
 /// MTU of a network that names none.
@@ -62,7 +63,7 @@ pub(super) async fn network(
         config.resolvers = own_resolvers(subnet);
     }
     let change = host.settings.change(|told| told.network = Some(config)).await;
-    change.map_err(|error| ApiError::internal(&error))
+    change.map_err(|error| not_kept(&error))
 }
 
 /// What this host itself asks for names; discoverd, which shares its network, asks them for names of the
@@ -109,7 +110,7 @@ pub(super) async fn discoverd(
             }
         }
     });
-    change.await.map_err(|error| ApiError::internal(&error))
+    change.await.map_err(|error| not_kept(&error))
 }
 
 /// The status shows what was posted; discoverd shows all of it merged, without empty values.
@@ -125,7 +126,7 @@ pub(super) async fn tags(
         told.published_tags = Some(published);
         told.tags = Some(tags);
     });
-    change.await.map_err(|error| ApiError::internal(&error))
+    change.await.map_err(|error| not_kept(&error))
 }
 
 /// Tries every port; what is taken is the detail of the conflict.
