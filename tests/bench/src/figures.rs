@@ -1,4 +1,7 @@
-//! Numbers of several runs: smallest, median, largest.
+//! Numbers of several runs: smallest, median, largest; and what a process has cost.
+
+/// What /proc counts processor time in (USER_HZ of Linux on amd64).
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What a series of runs gave.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,14 @@ impl Series {
         let most = self.0.last().copied().unwrap_or(f64::NAN);
         format!("{:.2} {unit} ({least:.2} to {most:.2}, {} runs)", self.median(), self.0.len())
     }
+}
+
+/// Seconds of processor time a process has had (proc(5): utime and stime of /proc/PID/stat).
+pub(crate) fn processor_time(pid: i32) -> Option<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let words: Vec<_> = text.rsplit(')').next()?.split_whitespace().collect();
+    let number = |at: usize| words.get(at)?.parse::<u64>().ok();
+    Some((number(11)? + number(12)?) as f64 / TICKS_PER_SECOND)
 }
 
 #[cfg(test)]

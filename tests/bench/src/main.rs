@@ -6,6 +6,7 @@ mod figures;
 mod memory;
 mod proxies;
 mod push;
+mod registry;
 mod router;
 mod runc;
 mod start;
@@ -32,6 +33,15 @@ enum Bench {
     },
     /// Memory of the idle platform, by process
     Memory,
+    /// Registrations, reads and watches of three discoverds, beside three etcds
+    Registry {
+        /// How often each
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Seconds of each load
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
     /// From `git push` to the first answer, split by step
     Push {
         /// How many pushes after the first
@@ -45,6 +55,7 @@ fn main() {
         Bench::Start { rounds } => start::measure(rounds),
         Bench::Router { rounds, seconds } => router::measure(rounds, seconds),
         Bench::Memory => memory::measure(),
+        Bench::Registry { rounds, seconds } => registry::measure(rounds, seconds),
         Bench::Push { rounds } => push::measure(rounds),
     }
 }

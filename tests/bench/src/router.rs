@@ -6,11 +6,8 @@ use cluster_tests::{DOMAIN, Node, Platform, on_platform, until};
 use discoverd_api::{Client, Servers};
 use serde_json::json;
 
-use crate::figures::Series;
+use crate::figures::{self, Series};
 use crate::proxies::{Proxy, haproxy, nginx};
-
-/// What /proc counts processor time in (USER_HZ of Linux on amd64).
-const TICKS_PER_SECOND: f64 = 100.0;
 
 struct Contender {
     name: &'static str,
@@ -80,13 +77,7 @@ fn processor_time(node: &Node, name: &str) -> f64 {
     } else {
         node.host.pids(name)
     };
-    let ticks = |pid: i32| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let words: Vec<_> = text.rsplit(')').next()?.split_whitespace().collect();
-        let number = |at: usize| words.get(at)?.parse::<u64>().ok();
-        Some(number(11)? + number(12)?)
-    };
-    pids.into_iter().filter_map(ticks).sum::<u64>() as f64 / TICKS_PER_SECOND
+    pids.into_iter().filter_map(figures::processor_time).sum()
 }
 
 /// Requests answered under load.

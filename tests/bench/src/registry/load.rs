@@ -1,0 +1,221 @@
+//! Clients that do one thing after the other for a while, and what came of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::task::JoinSet;
+
+use super::CLIENTS;
+use super::members::{MEMBERS, Members, ip};
+use super::store::{Client, Kind};
+
+/// Between two writes while watchers look.
+const BEAT: Duration = Duration::from_millis(10);
+/// Connections that carry the heartbeats of all instances.
+const CARRIERS: usize = 16;
+/// How often an instance is heard of (spec/discoverd.md §6).
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Stands before the stamp in what both stores send to watchers.
+const MARK: &[u8] = b"\"at\":\"";
+/// Digits of a stamp.
+const DIGITS: usize = 20;
+
+/// Load on one store.
+pub(crate) struct Load {
+    kind: Kind,
+    leader: usize,
+    span: Duration,
+    /// Stamps count from here.
+    started: Instant,
+}
+
+impl Load {
+    pub(crate) fn new(members: &Members, span: Duration) -> Self {
+        Self { kind: members.kind, leader: members.leader, span, started: Instant::now() }
+    }
+
+    /// Changed registrations a second at the leader.
+    pub(crate) async fn writes(&self, clients: usize) -> anyhow::Result<f64> {
+        let leader = self.leader;
+        let mut first = Client::connect(self.kind, ip(leader)).await?;
+        first.prepare().await?;
+        let started = self.started;
+        self.rate(
+            clients,
+            move |_| leader,
+            async move |client: &mut Client, number| client.write(number, &stamp(started)).await,
+        )
+        .await
+    }
+
+    /// Reads of all entries a second, spread over the members.
+    pub(crate) async fn reads(&self, clients: usize) -> anyhow::Result<f64> {
+        self.rate(
+            clients,
+            |number| number % MEMBERS,
+            async |client: &mut Client, _| {
+                let length = client.read().await?;
+                ensure!(length > CLIENTS * DIGITS, "{length} bytes are not all entries");
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    async fn rate(
+        &self,
+        clients: usize,
+        member: impl Fn(usize) -> usize,
+        work: impl AsyncFn(&mut Client, usize) -> anyhow::Result<()> + Clone + Send + 'static,
+    ) -> anyhow::Result<f64> {
+        let done = Arc::new(AtomicUsize::new(0));
+        let until = Instant::now() + self.span;
+        let tasks = tokio::task::LocalSet::new();
+        let mut all = Vec::new();
+        for number in 0..clients {
+            let mut client = Client::connect(self.kind, ip(member(number))).await?;
+            let (work, done) = (work.clone(), done.clone());
+            all.push(tasks.spawn_local(async move {
+                while Instant::now() < until {
+                    work(&mut client, number).await?;
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                anyhow::Ok(())
+            }));
+        }
+        tasks.await;
+        for task in all {
+            task.await??;
+        }
+        Ok(done.load(Ordering::Relaxed) as f64 / self.span.as_secs_f64())
+    }
+
+    /// From before a write to its arrival at a watcher: median and 99th percentile in milliseconds.
+    pub(crate) async fn watch(&self, watchers: usize) -> anyhow::Result<(f64, f64)> {
+        let mut tasks = JoinSet::new();
+        for number in 0..watchers {
+            let mut client = Client::connect(self.kind, ip(number % MEMBERS)).await?;
+            let changes = client.watch().await?;
+            tasks.spawn(arrivals(client, changes, self.started, self.started.elapsed()));
+        }
+        let mut writer = Client::connect(self.kind, ip(self.leader)).await?;
+        let until = Instant::now() + self.span;
+        while Instant::now() < until {
+            writer.write(0, &stamp(self.started)).await?;
+            tokio::time::sleep(BEAT).await;
+        }
+        // The last stamp ends the watchers.
+        writer.write(0, &format!("{:0DIGITS$}", u64::MAX)).await?;
+        let mut all = Vec::new();
+        while let Some(times) = tasks.join_next().await {
+            all.extend(times??);
+        }
+        all.sort_by(f64::total_cmp);
+        let at = |share: usize| all.get(all.len() * share / 100).copied();
+        let both = at(50).zip(at(99));
+        both.context("no change was seen")
+    }
+
+    /// Registers so many instances.
+    pub(crate) async fn register(&self, instances: usize) -> anyhow::Result<()> {
+        let mut tasks = JoinSet::new();
+        for carrier in 0..CARRIERS {
+            let mut client = Client::connect(self.kind, ip(self.leader)).await?;
+            tasks.spawn(async move {
+                for number in (carrier..instances).step_by(CARRIERS) {
+                    client.write(number, "0").await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done??;
+        }
+        Ok(())
+    }
+
+    /// Heartbeats answered a second, of registered instances each heard of as often as clients do.
+    pub(crate) async fn heartbeats(&self, instances: usize) -> anyhow::Result<f64> {
+        let (mut tasks, until) = (JoinSet::new(), Instant::now() + self.span);
+        for carrier in 0..CARRIERS {
+            let mut client = Client::connect(self.kind, ip(self.leader)).await?;
+            tasks.spawn(async move {
+                let own: Vec<_> = (carrier..instances).step_by(CARRIERS).collect();
+                let mut ticks = tokio::time::interval(HEARTBEAT / u32::try_from(own.len())?);
+                let mut sent = 0_usize;
+                for number in own.iter().cycle() {
+                    ticks.tick().await;
+                    if Instant::now() > until {
+                        break;
+                    }
+                    client.write(*number, "0").await?;
+                    sent += 1;
+                }
+                anyhow::Ok(sent)
+            });
+        }
+        let mut sent = 0;
+        while let Some(one) = tasks.join_next().await {
+            sent += one??;
+        }
+        Ok(sent as f64 / self.span.as_secs_f64())
+    }
+}
+
+/// Nanoseconds since the start, in as many digits as the largest has.
+fn stamp(started: Instant) -> String {
+    format!("{:0DIGITS$}", started.elapsed().as_nanos())
+}
+
+/// Milliseconds every change took that was written after `from`. Holds the connection meanwhile.
+async fn arrivals(
+    client: Client,
+    mut changes: Incoming,
+    started: Instant,
+    from: Duration,
+) -> anyhow::Result<Vec<f64>> {
+    let (mut times, mut rest) = (Vec::new(), Vec::new());
+    let from = u64::try_from(from.as_nanos())?;
+    loop {
+        let frame = changes.frame().await.context("the stream ended")??;
+        let now = u64::try_from(started.elapsed().as_nanos())?;
+        let Ok(data) = frame.into_data() else { continue };
+        rest.extend_from_slice(&data);
+        while let Some((stamp, end)) = next_stamp(&rest) {
+            rest.drain(..end);
+            if stamp == u64::MAX {
+                drop(client);
+                return Ok(times);
+            }
+            if stamp > from {
+                times.push(now.saturating_sub(stamp) as f64 / 1e6);
+            }
+        }
+    }
+}
+
+/// The first whole stamp and where it ends.
+fn next_stamp(text: &[u8]) -> Option<(u64, usize)> {
+    let start = text.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
+    let digits = text.get(start..start + DIGITS)?;
+    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some((number, start + DIGITS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_stamp;
+
+    #[test]
+    fn stamps_are_found_wherever_a_chunk_ends() {
+        let text = br#"x{"at":"00000000000000000042","#;
+        assert_eq!(next_stamp(text), Some((42, text.len() - 2)));
+        for end in 0..text.len() - 2 {
+            assert_eq!(next_stamp(&text[..end]), None, "{end}");
+        }
+    }
+}
