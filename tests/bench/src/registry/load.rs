@@ -96,20 +96,29 @@ impl Load {
 
     /// From before a write to its arrival at a watcher: median and 99th percentile in milliseconds.
     pub(crate) async fn watch(&self, watchers: usize) -> anyhow::Result<(f64, f64)> {
-        let mut tasks = JoinSet::new();
+        let mut streams = Vec::new();
         for number in 0..watchers {
             let mut client = Client::connect(self.kind, ip(number % MEMBERS)).await?;
-            let changes = client.watch().await?;
-            tasks.spawn(arrivals(client, changes, self.started, self.started.elapsed()));
+            streams.push((client.watch().await?, client));
         }
         let mut writer = Client::connect(self.kind, ip(self.leader)).await?;
-        let until = Instant::now() + self.span;
-        while Instant::now() < until {
+        let from = self.started.elapsed();
+        let until = from + self.span;
+        let mut tasks = JoinSet::new();
+        for (changes, client) in streams {
+            let started = self.started;
+            tasks.spawn(async move {
+                let times = arrivals(changes, started, (from, until)).await;
+                drop(client);
+                times
+            });
+        }
+        while self.started.elapsed() < until {
             writer.write(0, &stamp(self.started)).await?;
             tokio::time::sleep(BEAT).await;
         }
-        // The last stamp ends the watchers.
-        writer.write(0, &format!("{:0DIGITS$}", u64::MAX)).await?;
+        // This one ends the watchers.
+        writer.write(0, &stamp(self.started)).await?;
         let mut all = Vec::new();
         while let Some(times) = tasks.join_next().await {
             all.extend(times??);
@@ -171,49 +180,49 @@ fn stamp(started: Instant) -> String {
     format!("{:0DIGITS$}", started.elapsed().as_nanos())
 }
 
-/// Milliseconds every change took that was written after `from`. Holds the connection meanwhile.
+/// Milliseconds every change took that was written from the first of these times on; ends with one that was
+/// written after the second.
 async fn arrivals(
-    client: Client,
     mut changes: Incoming,
     started: Instant,
-    from: Duration,
+    (from, until): (Duration, Duration),
 ) -> anyhow::Result<Vec<f64>> {
     let (mut times, mut rest) = (Vec::new(), Vec::new());
-    let from = u64::try_from(from.as_nanos())?;
     loop {
         let frame = changes.frame().await.context("the stream ended")??;
-        let now = u64::try_from(started.elapsed().as_nanos())?;
+        let now = started.elapsed();
         let Ok(data) = frame.into_data() else { continue };
         rest.extend_from_slice(&data);
-        while let Some((stamp, end)) = next_stamp(&rest) {
+        while let Some((written, end)) = next_stamp(&rest) {
             rest.drain(..end);
-            if stamp == u64::MAX {
-                drop(client);
+            if written > until {
                 return Ok(times);
             }
-            if stamp > from {
-                times.push(now.saturating_sub(stamp) as f64 / 1e6);
+            if written > from {
+                times.push(now.saturating_sub(written).as_secs_f64() * 1e3);
             }
         }
     }
 }
 
 /// The first whole stamp and where it ends.
-fn next_stamp(text: &[u8]) -> Option<(u64, usize)> {
+fn next_stamp(text: &[u8]) -> Option<(Duration, usize)> {
     let start = text.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
     let digits = text.get(start..start + DIGITS)?;
     let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    Some((number, start + DIGITS))
+    Some((Duration::from_nanos(number), start + DIGITS))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::next_stamp;
 
     #[test]
     fn stamps_are_found_wherever_a_chunk_ends() {
         let text = br#"x{"at":"00000000000000000042","#;
-        assert_eq!(next_stamp(text), Some((42, text.len() - 2)));
+        assert_eq!(next_stamp(text), Some((Duration::from_nanos(42), text.len() - 2)));
         for end in 0..text.len() - 2 {
             assert_eq!(next_stamp(&text[..end]), None, "{end}");
         }

@@ -126,6 +126,7 @@ impl Client {
         let response = match &mut self.sender {
             Sender::Discoverd(sender) => {
                 let path = format!("/services/{SERVICE}");
+                sender.ready().await?;
                 sender.send_request(request(self.ip, Method::GET, &path, "")?).await?
             }
             Sender::Etcd(sender) => {
@@ -133,6 +134,7 @@ impl Client {
                 let create = Ok(Frame::data(grpc::watch(PREFIX.as_bytes())));
                 let open = stream::StreamExt::chain(stream::iter([create]), stream::pending());
                 let body = StreamBody::new(open).boxed_unsync();
+                sender.ready().await?;
                 sender.send_request(grpc_request(self.ip, grpc::WATCH, body)?).await?
             }
         };
@@ -147,6 +149,7 @@ impl Client {
         body: &str,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
         let Sender::Discoverd(sender) = &mut self.sender else { bail!("not an HTTP/1 connection") };
+        sender.ready().await?;
         let response = sender.send_request(request(self.ip, method, path, body)?).await?;
         let status = response.status();
         Ok((status, response.into_body().collect().await?.to_bytes()))
@@ -155,6 +158,7 @@ impl Client {
     async fn call(&mut self, method: &str, message: Bytes) -> anyhow::Result<Bytes> {
         let Sender::Etcd(sender) = &mut self.sender else { bail!("not an HTTP/2 connection") };
         let body = Full::new(message).boxed_unsync();
+        sender.ready().await?;
         let response: Response<_> =
             sender.send_request(grpc_request(self.ip, method, body)?).await?;
         let answer = response.into_body().collect().await?;
