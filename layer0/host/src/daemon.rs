@@ -192,6 +192,11 @@ async fn listen(addrs: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
 async fn restore_network(host: &Host) {
     let Some(network) = host.settings.now().network else { return };
     let Ok(subnet) = network.subnet.parse() else { return };
+    if let Some(Ok(overlay)) = network.overlay.as_ref().map(crate::http::overlay)
+        && let Err(error) = host.nets.set_overlay(overlay).await
+    {
+        tracing::error!(%error, "rules about other hosts not restored");
+    }
     if let Err(error) = host.nets.configure(subnet, network.mtu.max(1280)).await {
         tracing::error!(%error, "network of the host not restored");
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use async_trait::async_trait;
-use host_network::{JobNetwork, JobRequest, Network, NetworkError, Restored, Subnet};
+use host_network::{JobNetwork, JobRequest, Network, NetworkError, Overlay, Restored, Subnet};
 use kit_ids::JobId;
 
 /// What the daemon needs of a host's network; see [`Network`].
@@ -25,6 +25,8 @@ pub trait Nets: Send + Sync + fmt::Debug {
     }
     /// The hosts of the cluster.
     async fn set_known_hosts(&self, hosts: Vec<Ipv4Addr>) -> Result<(), NetworkError>;
+    /// The way to their jobs.
+    async fn set_overlay(&self, overlay: Overlay) -> Result<(), NetworkError>;
 }
 
 #[async_trait]
@@ -46,5 +48,8 @@ impl Nets for Network {
     }
     async fn set_known_hosts(&self, hosts: Vec<Ipv4Addr>) -> Result<(), NetworkError> {
         Self::set_known_hosts(self, hosts).await
+    }
+    async fn set_overlay(&self, overlay: Overlay) -> Result<(), NetworkError> {
+        Self::set_overlay(self, overlay).await
     }
 }

@@ -2,8 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use netplan::{Block, ConfigInput};
+use netplan::{BackendKind, Block, ConfigInput};
 
 /// The settings of one host's overlay.
 #[derive(Clone, Debug)]
@@ -20,8 +21,14 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The cluster's network, where none is agreed on yet: what discoverd has wins.
     pub network: ConfigInput,
-    /// The largest packet; that of the link with the external address by default.
+    /// How packets get from host to host, where nothing is agreed on yet. Without one: not at all while
+    /// there is one host, by VXLAN as soon as there are more.
+    pub backend: Option<BackendKind>,
+    /// The largest packet of a job; by default that of the link with the external address, less what a
+    /// tunnel needs where there is or may come one.
     pub mtu: Option<u32>,
+    /// How often leases and kernel are looked at when nobody says that they changed.
+    pub recheck: Duration,
 }
 
 /// A variable that is missing or wrong.
@@ -44,6 +51,8 @@ pub enum ConfigError {
 
 const DEFAULT_NETWORK: &str = "100.100.0.0/16";
 const DEFAULT_PORT: u16 = 5002;
+/// How long a way between hosts that somebody broke stays broken.
+const RECHECK: Duration = Duration::from_secs(10);
 
 impl Config {
     /// Reads `EXTERNAL_IP`, `PORT`, `NETWORK`, `BACKEND`, `FLYNN_JOB_ID`, `HOST_URL` and `DATA_DIR`.
@@ -52,7 +61,7 @@ impl Config {
         let external_ip = get("EXTERNAL_IP").ok_or(ConfigError::Missing("EXTERNAL_IP"))?;
         let external_ip: Ipv4Addr = parsed("EXTERNAL_IP", external_ip)?;
         let port = get("PORT").map_or(Ok(DEFAULT_PORT), |port| parsed("PORT", port))?;
-        get("BACKEND").map_or(Ok(()), check_backend)?;
+        let backend = get("BACKEND").map(|backend| parsed("BACKEND", backend)).transpose()?;
         let network = get("NETWORK").unwrap_or_else(|| DEFAULT_NETWORK.to_owned());
         let network: Block = parsed("NETWORK", network)?;
         Ok(Self {
@@ -62,7 +71,9 @@ impl Config {
             job_id: get("FLYNN_JOB_ID").unwrap_or_default(),
             data_dir: get("DATA_DIR").unwrap_or_else(|| "/data".to_owned()).into(),
             network: ConfigInput::of(network),
+            backend,
             mtu: None,
+            recheck: RECHECK,
         })
     }
 }
@@ -73,14 +84,6 @@ where
 {
     let wrong = |error: T::Err| error.to_string();
     value.parse().map_err(wrong).map_err(|reason| ConfigError::Wrong { name, value, reason })
-}
-
-fn check_backend(value: String) -> Result<(), ConfigError> {
-    if value == crate::BACKEND.as_str() {
-        return Ok(());
-    }
-    let reason = "this version has the backend alloc only".to_owned();
-    Err(ConfigError::Wrong { name: "BACKEND", value, reason })
 }
 
 #[cfg(test)]
@@ -98,6 +101,9 @@ mod tests {
         assert_eq!(config.listen.to_string(), "192.0.2.10:5002");
         assert_eq!(config.host_url, "http://192.0.2.10:1113");
         assert_eq!(config.network.network.to_string(), "100.100.0.0/16");
+        assert_eq!(config.backend, None);
+        let backend = read(&[("EXTERNAL_IP", "192.0.2.10"), ("BACKEND", "host-gw")]).unwrap();
+        assert_eq!(backend.backend, Some(BackendKind::HostGw));
         assert_eq!(read(&[]).unwrap_err().to_string(), "the variable EXTERNAL_IP must be set");
     }
 
@@ -107,8 +113,8 @@ mod tests {
             ("PORT", "x", "the variable PORT is \"x\": invalid digit found in string"),
             (
                 "BACKEND",
-                "vxlan",
-                "the variable BACKEND is \"vxlan\": this version has the backend alloc only",
+                "udp",
+                "the variable BACKEND is \"udp\": \"udp\" is no backend: there are alloc, host-gw and vxlan",
             ),
         ] {
             let error = read(&[("EXTERNAL_IP", "192.0.2.10"), (name, value)]).unwrap_err();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use kit_http::{Client, Request, Status};
+use netplan::{Backend, Block, Lease};
 
 use crate::leasing::View;
 
@@ -20,11 +21,12 @@ pub(crate) async fn of(view: &View, own_ip: Ipv4Addr) -> Status {
     if view.subnet.is_none() {
         return Status::unhealthy(view.problem.as_deref().unwrap_or("the host has no subnet yet"));
     }
+    if let Some(fault) = &view.fault {
+        return Status::unhealthy(fault.as_str());
+    }
     let others =
-        view.leases.values().filter(|lease| lease.public_ip != own_ip && lease.http_port > 0);
-    // The backend `alloc` has no tunnel to test, so the question goes to the host itself.
-    let urls: Vec<_> =
-        others.map(|lease| format!("http://{}:{}", lease.public_ip, lease.http_port)).collect();
+        view.leases.iter().filter(|(_, lease)| lease.public_ip != own_ip && lease.http_port > 0);
+    let urls: Vec<_> = others.map(|(subnet, lease)| url(*subnet, lease)).collect();
     let count = urls.len();
     let answers = stream::iter(urls).map(answers).buffer_unordered(WORKERS);
     let mut any = std::pin::pin!(answers.filter(|answered| std::future::ready(*answered)));
@@ -35,6 +37,15 @@ pub(crate) async fn of(view: &View, own_ip: Ipv4Addr) -> Status {
     } else {
         Status::unhealthy(format!("none of {count} neighbours answers"))
     }
+}
+
+/// Where a neighbour answers: through the tunnel, if there is one to test.
+fn url(subnet: Block, lease: &Lease) -> String {
+    let ip = match lease.backend {
+        Backend::Vxlan(_) => subnet.first(),
+        Backend::Alloc | Backend::HostGw => lease.public_ip,
+    };
+    format!("http://{ip}:{}", lease.http_port)
 }
 
 async fn answers(url: String) -> bool {

@@ -1,15 +1,13 @@
 //! The two things the overlay wants of the host daemon: where discoverd is, and that it takes its
-//! subnet.
+//! subnet and knows the way to the others.
 
 use std::time::Duration;
 
 use discoverd_api::Servers;
-use host_api::{HostClient, NetworkConfig};
+use host_api::{HostClient, NetworkConfig, OverlayConfig};
 use kit_backoff::Backoff;
 use kit_http::ClientError;
 use netplan::Block;
-
-use crate::memory::Remembered;
 
 /// Pauses between tries: short, because jobs wait for the network.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -37,32 +35,48 @@ pub(crate) async fn discoverd(host: &HostClient) -> Servers {
     }
 }
 
-/// Tells the host its subnet, until it takes it or refuses it for good.
-pub(crate) async fn configure(
-    host: &HostClient,
+/// What the host is told.
+pub(crate) fn network_config(
     job_id: &str,
-    lease: Remembered,
-) -> Result<(), ClientError> {
-    let config = NetworkConfig {
+    subnet: Block,
+    mtu: u32,
+    overlay: Option<OverlayConfig>,
+) -> NetworkConfig {
+    NetworkConfig {
         job_id: job_id.to_owned(),
-        subnet: bridge(lease.subnet),
-        mtu: lease.mtu,
+        subnet: bridge(subnet),
+        mtu,
+        overlay,
         ..NetworkConfig::default()
-    };
+    }
+}
+
+/// Tells the host its network, until it takes it or refuses it for good.
+pub(crate) async fn configure_patiently(
+    host: &HostClient,
+    config: &NetworkConfig,
+) -> Result<(), ClientError> {
     let mut pauses = pauses();
     loop {
-        match host.configure_network(&config).await {
-            Ok(()) => {
-                tracing::info!(subnet = %config.subnet, mtu = config.mtu, "the host has its subnet");
-                return Ok(());
+        match configure(host, config).await {
+            Err(error) if !is_refusal(&error) => {
+                tracing::warn!(%error, subnet = %config.subnet, "the host did not take its subnet yet");
             }
-            Err(error) if is_refusal(&error) => return Err(error),
-            Err(error) => {
-                tracing::warn!(%error, subnet = %config.subnet, "the host did not take its subnet yet")
-            }
+            done => return done,
         }
         tokio::time::sleep(pauses.next_delay()).await;
     }
+}
+
+/// Tells the host its network once.
+pub(crate) async fn configure(
+    host: &HostClient,
+    config: &NetworkConfig,
+) -> Result<(), ClientError> {
+    host.configure_network(config).await?;
+    let hosts = config.overlay.as_ref().map_or(0, |overlay| overlay.hosts.len());
+    tracing::info!(subnet = %config.subnet, mtu = config.mtu, hosts, "the host has its network");
+    Ok(())
 }
 
 /// The bridge has the first address after the subnet's own.
@@ -72,7 +86,7 @@ fn bridge(subnet: Block) -> String {
 }
 
 /// Whether the host understood and said no: asking again would change nothing.
-fn is_refusal(error: &ClientError) -> bool {
+pub(crate) fn is_refusal(error: &ClientError) -> bool {
     matches!(error, ClientError::Api { status, error } if status.is_client_error() && !error.retry)
 }
 

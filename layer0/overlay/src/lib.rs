@@ -1,17 +1,23 @@
-//! The overlay: gives the host a subnet that no other host has, and keeps it over restarts.
+//! The overlay: gives the host a subnet that no other host has, keeps it over restarts, and makes the
+//! way to the other hosts' subnets.
 //!
-//! Which subnet is `netplan`'s decision; here is the traffic around it. The component starts and
-//! listens whatever is away, tells the host a remembered subnet at once, and goes on trying to agree
-//! with discoverd for as long as it runs.
+//! Which subnet, and which entries the kernel needs, are `netplan`'s decisions; here is the traffic
+//! around them. The component starts and listens whatever is away, uses what it remembers at once, and
+//! goes on trying to agree with discoverd for as long as it runs. What it made in the kernel stays when
+//! it ends: packets need no process of ours.
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
 mod config;
+mod entries;
 mod health;
 mod host;
 mod leasing;
 mod memory;
+mod netlink;
+mod plane;
 mod registry;
+mod tunnel;
 mod uplink;
 
 use std::sync::Arc;
@@ -29,9 +35,6 @@ pub use registry::RegistryError;
 
 /// The service in discoverd; clients of the original know it under this name.
 pub const SERVICE: &str = "flannel";
-
-/// The one backend of this version: leases only, the way between hosts is somebody else's.
-pub const BACKEND: netplan::BackendKind = netplan::BackendKind::Alloc;
 
 /// Why the overlay could not start.
 #[derive(Debug, thiserror::Error)]
@@ -64,11 +67,31 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     let (view, seen) = watch::channel(View::default());
     let config = Arc::new(config);
 
-    let router = router(&config, seen);
-    let http = kit_http::serve(&node, listener, router).map_err(listen)?;
+    let router = router(&config, seen.clone());
+    let http = kit_http::serve(&node, listener, router.clone()).map_err(listen)?;
+    node.spawn_until_stop("inside", answer_inside(seen, addr.port(), router, node.clone()));
     let leasing = leasing::Leasing::new(config, addr.port(), memory, host, view, node.clone());
     node.spawn_until_stop("leasing", leasing.run());
     Ok(Running { addrs: http.addrs, tasks: node })
+}
+
+/// Answers on the tunnel device's address too, as soon as there is one: neighbours ask there, to see that
+/// the tunnel works.
+async fn answer_inside(mut view: watch::Receiver<View>, port: u16, router: Router, tasks: Tasks) {
+    let mut answered = None;
+    loop {
+        let inside = view.borrow_and_update().inside;
+        if let Some(ip) = inside.filter(|ip| answered != Some(*ip)) {
+            let listener = TcpListener::bind((ip, port)).await;
+            match listener.and_then(|listener| kit_http::serve(&tasks, listener, router.clone())) {
+                Ok(_running) => answered = Some(ip),
+                Err(error) => tracing::warn!(%ip, %error, "not answering inside the tunnel yet"),
+            }
+        }
+        if view.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn router(config: &Arc<Config>, view: watch::Receiver<View>) -> Router {

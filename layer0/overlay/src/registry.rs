@@ -4,8 +4,12 @@
 //! as they were, and their subnets count as taken.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use netplan::{Backend, BackendKind, Block, BlockError, Config, ConfigInput, Lease, Leases, Mac};
+use kit_clock::Wall;
+use netplan::{
+    Backend, BackendError, BackendKind, Block, BlockError, Config, ConfigInput, Lease, Leases, Mac,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -57,7 +61,26 @@ struct LeaseEntry {
     backend_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     backend_data: Option<Value>,
+    /// Ours: when its host last wrote that it has it, seconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<u64>,
 }
+
+/// What is agreed on for all tunnel devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TunnelConfig {
+    /// The number of the virtual network, and of the device.
+    pub(crate) vni: u32,
+    /// Where it is carried over UDP.
+    pub(crate) port: u16,
+}
+
+/// What the original uses.
+const DEFAULT_VNI: u32 = 1;
+/// The kernel's own default, which stands for 0; older than the port of RFC 7348.
+const DEFAULT_PORT: u16 = 8472;
+/// RFC 7348: 24 bits.
+const MAX_VNI: u32 = (1 << 24) - 1;
 
 /// Why the leases in discoverd are of no use to this version.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +95,11 @@ pub enum RegistryError {
     #[error(transparent)]
     Config(#[from] netplan::ConfigError),
     /// Another backend was agreed on.
-    #[error("the cluster uses the overlay backend {0:?}, which this version does not have")]
-    Backend(String),
+    #[error("the cluster's overlay cannot be used")]
+    Backend(#[from] BackendError),
+    /// Numbers that no device can have.
+    #[error("the cluster's VNI or Port is out of range: at most {MAX_VNI} and 65535")]
+    Tunnel,
 }
 
 impl Registry {
@@ -102,10 +128,29 @@ impl Registry {
         Ok(Config::new(input)?)
     }
 
-    /// Refuses a cluster whose packets this version cannot carry.
-    pub(crate) fn check_backend(&self, ours: BackendKind) -> Result<(), RegistryError> {
-        let theirs = &self.config.backend.kind;
-        if theirs == ours.as_str() { Ok(()) } else { Err(RegistryError::Backend(theirs.clone())) }
+    /// How packets get from host to host.
+    pub(crate) fn backend(&self) -> Result<BackendKind, RegistryError> {
+        Ok(self.config.backend.kind.parse()?)
+    }
+
+    /// Agrees on another one.
+    pub(crate) fn set_backend(&mut self, kind: BackendKind) {
+        self.config.backend.kind = kind.as_str().to_owned();
+    }
+
+    /// What all tunnel devices have in common.
+    pub(crate) fn tunnel(&self) -> Result<TunnelConfig, RegistryError> {
+        let number = |name: &str| match self.config.backend.rest.get(name) {
+            None | Some(Value::Null) => Ok(0),
+            Some(value) => value.as_u64().ok_or(RegistryError::Tunnel),
+        };
+        let vni = u32::try_from(number("VNI")?).ok().filter(|vni| *vni <= MAX_VNI);
+        let port = u16::try_from(number("Port")?).ok();
+        let (Some(vni), Some(port)) = (vni, port) else { return Err(RegistryError::Tunnel) };
+        Ok(TunnelConfig {
+            vni: if vni == 0 { DEFAULT_VNI } else { vni },
+            port: if port == 0 { DEFAULT_PORT } else { port },
+        })
     }
 
     /// All leases. Entries that are not understood keep their subnet from being leased again.
@@ -115,6 +160,7 @@ impl Registry {
                 public_ip: Ipv4Addr::UNSPECIFIED,
                 http_port: 0,
                 backend: Backend::Alloc,
+                seen: None,
             })
         };
         let subnets = self.subnets.iter();
@@ -142,6 +188,7 @@ impl LeaseEntry {
             http_port: lease.http_port.to_string(),
             backend_type: lease.backend.kind().as_str().to_owned(),
             backend_data,
+            seen: lease.seen.map(|seen| seen.since_epoch().as_secs()),
         }
     }
 
@@ -153,7 +200,8 @@ impl LeaseEntry {
             _ => return None,
         };
         let http_port = self.http_port.parse().unwrap_or_default();
-        Some(Lease { public_ip: self.public_ip, http_port, backend })
+        let seen = self.seen.map(|seconds| Wall::from_epoch(Duration::from_secs(seconds)));
+        Some(Lease { public_ip: self.public_ip, http_port, backend, seen })
     }
 
     fn mac(&self) -> Option<Mac> {
@@ -181,11 +229,25 @@ mod tests {
         let second = &leases[&"100.100.77.0/24".parse().unwrap()];
         assert_eq!(second.public_ip, Ipv4Addr::new(192, 0, 2, 11));
         assert_eq!(second.backend, Backend::Vxlan("b6:bf:4c:3d:de:02".parse().unwrap()));
-        let refused = registry.check_backend(BackendKind::Alloc).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "the cluster uses the overlay backend \"vxlan\", which this version does not have"
-        );
+        assert_eq!(registry.backend().unwrap(), BackendKind::Vxlan);
+        assert_eq!(registry.tunnel().unwrap(), TunnelConfig { vni: 1, port: 8472 });
+    }
+
+    #[test]
+    fn impossible_backends_are_refused_by_name() {
+        let with = |backend: &str| {
+            let text = format!(r#"{{"config":{{"Network":"10.3.0.0/16","Backend":{backend}}}}}"#);
+            serde_json::from_str::<Registry>(&text).unwrap()
+        };
+        let refused = with(r#"{"Type":"udp"}"#).backend().unwrap_err();
+        let source = std::error::Error::source(&refused).unwrap().to_string();
+        assert_eq!(source, "\"udp\" is no backend: there are alloc, host-gw and vxlan");
+        let tunnel = with(r#"{"Type":"vxlan","VNI":7,"Port":4789}"#).tunnel().unwrap();
+        assert_eq!(tunnel, TunnelConfig { vni: 7, port: 4789 });
+        for bad in [r#"{"VNI":16777216}"#, r#"{"Port":65536}"#, r#"{"VNI":"x"}"#, r#"{"Port":-1}"#]
+        {
+            assert!(matches!(with(bad).tunnel(), Err(RegistryError::Tunnel)), "{bad}");
+        }
     }
 
     #[test]
@@ -193,14 +255,16 @@ mod tests {
         let network = ConfigInput::of("10.3.0.0/16".parse().unwrap());
         let mut registry = Registry::new(network, BackendKind::Alloc);
         let public_ip = Ipv4Addr::new(192, 0, 2, 10);
-        let lease = Lease { public_ip, http_port: 5002, backend: Backend::Alloc };
+        let seen = Some(Wall::from_epoch(Duration::from_secs(1_800_000_000)));
+        let lease = Lease { public_ip, http_port: 5002, backend: Backend::Alloc, seen };
         let subnet = "10.3.1.0/24".parse().unwrap();
         assert!(registry.put(subnet, &lease).unwrap());
         assert!(!registry.put(subnet, &lease).unwrap(), "nothing changed");
         assert_eq!(
             serde_json::to_string(&registry).unwrap(),
-            r#"{"config":{"Network":"10.3.0.0/16","Backend":{"Type":"alloc"}},"subnets":{"10.3.1.0-24":{"PublicIP":"192.0.2.10","HTTPPort":"5002","BackendType":"alloc"}}}"#
+            r#"{"config":{"Network":"10.3.0.0/16","Backend":{"Type":"alloc"}},"subnets":{"10.3.1.0-24":{"PublicIP":"192.0.2.10","HTTPPort":"5002","BackendType":"alloc","Seen":1800000000}}}"#
         );
+        assert_eq!(registry.leases()[&subnet], lease);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The link with the external address, asked of the kernel.
 
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::LinkMessage;
+
+use crate::netlink::{KernelError, request, with_netlink};
+use crate::tunnel::mtu_of;
 
 /// What Ethernet has, for addresses that are on no link of this host (behind NAT, say).
 const ETHERNET: u32 = 1500;
@@ -22,43 +24,23 @@ pub(crate) async fn mtu(ip: Ipv4Addr) -> u32 {
     }
 }
 
-async fn ask(ip: Ipv4Addr) -> Result<Option<u32>, Box<dyn std::error::Error + Send + Sync>> {
-    let (connection, handle, _messages) = rtnetlink::new_connection()?;
-    let question = async move {
+async fn ask(ip: Ipv4Addr) -> Result<Option<u32>, KernelError> {
+    with_netlink(async |handle| {
         let addresses = handle.address().get().execute();
-        let addresses: Vec<AddressMessage> = addresses.try_collect().await?;
+        let addresses: Vec<AddressMessage> =
+            request("list", "addresses", addresses.try_collect()).await?;
         let Some(found) = addresses.iter().find(|address| has(address, ip)) else {
             return Ok(None);
         };
         let link = handle.link().get().match_index(found.header.index).execute();
-        let links: Vec<LinkMessage> = link.try_collect().await?;
+        let links: Vec<LinkMessage> = request("look up", "link", link.try_collect()).await?;
         Ok(links.iter().find_map(mtu_of))
-    };
-    either(question, connection).await
-}
-
-/// The connection must be driven while the question is asked; it ends by itself afterwards.
-async fn either<T, E>(
-    question: impl Future<Output = Result<Option<T>, rtnetlink::Error>>,
-    connection: impl Future<Output = ()>,
-) -> Result<Option<T>, E>
-where
-    E: From<rtnetlink::Error>,
-{
-    tokio::select! {
-        answer = question => Ok(answer?),
-        () = connection => Ok(None),
-    }
+    })
+    .await
 }
 
 fn has(address: &AddressMessage, ip: Ipv4Addr) -> bool {
     address.attributes.contains(&AddressAttribute::Local(IpAddr::V4(ip)))
-}
-
-fn mtu_of(link: &LinkMessage) -> Option<u32> {
-    link.attributes.iter().find_map(|attribute| {
-        if let LinkAttribute::Mtu(mtu) = attribute { Some(*mtu) } else { None }
-    })
 }
 
 #[cfg(test)]

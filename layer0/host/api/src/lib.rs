@@ -32,7 +32,7 @@ pub use job::{
 pub use sink::{Sink, SinkInfo};
 pub use status::{
     Capacity, Command, DiscoverdConfig, HostPort, HostResources, HostStatus, Isolation,
-    NetworkConfig, PullInfo, Refusal, ResourceCheck,
+    NetworkConfig, OverlayConfig, PullInfo, Refusal, ResourceCheck,
 };
 pub use timestamp::Timestamp;
 pub use volume::{ProviderSpec, VolumeEvent, VolumeEventKind, VolumeInfo};

@@ -105,6 +105,28 @@ pub struct NetworkConfig {
     /// Name servers of the host.
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "empty")]
     pub resolvers: Vec<String>,
+    /// Ours: the way to the jobs of other hosts. Absent: what was told before stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<OverlayConfig>,
+}
+
+/// What a host must know of the network between hosts to keep its rules across them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OverlayConfig {
+    /// All hosts' subnets together, such as `100.100.0.0/16`.
+    pub network: String,
+    /// `vxlan`, `host-gw` or `alloc`: how packets get to other hosts.
+    pub backend: String,
+    /// The number of the virtual network, of the backend `vxlan`.
+    #[serde(skip_serializing_if = "empty")]
+    pub vni: u32,
+    /// Its UDP port.
+    #[serde(skip_serializing_if = "empty")]
+    pub port: u16,
+    /// The external addresses of the hosts that have a subnet, this one among them.
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "empty")]
+    pub hosts: Vec<std::net::Ipv4Addr>,
 }
 
 /// The body of `POST /host/resource-check`, and the detail of its conflict.

@@ -54,6 +54,10 @@ fn host_status_before_and_after_it_was_configured() {
         r#"{"id":"host1","tags":{"a":"b"},"pid":1,"url":"http://192.0.2.10:1113","discoverd":{"job_id":"j","url":"192.0.2.10:1111,192.0.2.11:1111","dns":"100.100.5.1:53"},"network":{"job_id":"j","subnet":"100.100.5.1/24","mtu":1450,"resolvers":["8.8.8.8"]},"version":"v2021","flags":null}"#,
     );
     assert_eq!(late.network.unwrap().mtu, 1450);
+    let network: NetworkConfig = same(
+        r#"{"job_id":"j","subnet":"100.100.5.1/24","mtu":1450,"overlay":{"network":"100.100.0.0/16","backend":"vxlan","vni":1,"port":8472,"hosts":["192.0.2.1","192.0.2.2"]}}"#,
+    );
+    assert_eq!(network.overlay.unwrap().hosts.len(), 2);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::addresses::Addresses;
+use crate::overlay::Overlay;
 use crate::subnet::Subnet;
 
 const FILE: &str = "network.json";
@@ -27,6 +28,8 @@ pub(crate) struct Durable {
     pub(crate) subnet: Option<Subnet>,
     pub(crate) mtu: u32,
     pub(crate) known_hosts: Vec<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) overlay: Option<Overlay>,
     pub(crate) addresses: Addresses,
 }
 

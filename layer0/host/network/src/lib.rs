@@ -1,7 +1,8 @@
 //! One host's network: the bridge its jobs hang on, their addresses, and the one set of firewall
 //! rules that says who may reach whom.
 //!
-//! It knows nothing of other hosts but their addresses (the overlay's business), of services
+//! It knows nothing of other hosts but their addresses and the device that leads to them (the overlay's
+//! business), of services
 //! (discoverd's) or of what runs inside a job. Everything it makes carries a configured name, so that
 //! several hosts can run side by side in network namespaces of their own.
 //!
@@ -27,6 +28,7 @@ mod namespace;
 mod network;
 mod nft;
 mod outward;
+mod overlay;
 mod ruleset;
 mod subnet;
 
@@ -38,5 +40,6 @@ pub use names::{BridgeName, NameError, TableName, VethPrefix};
 pub use network::{Network, NetworkError, Restored};
 pub use nft::NftError;
 pub use outward::outward_address;
+pub use overlay::{Overlay, Range, RangeError, Way};
 pub use ruleset::PortRange;
 pub use subnet::{Subnet, SubnetError};

@@ -104,7 +104,7 @@ pub(crate) async fn ensure_bridge(
         request("create bridge", name, handle.link().add(bridge).execute()).await?;
     }
     let bridge = find(handle, name).await?.ok_or_else(|| LinkError::Gone(name.to_owned()))?;
-    if !is_bridge(&bridge) {
+    if !is_kind(&bridge, InfoKind::Bridge) {
         return Err(LinkError::NotABridge(name.to_owned()));
     }
     let index = bridge.header.index;
@@ -124,6 +124,14 @@ pub(crate) async fn delete(handle: &Handle, name: &str) -> Result<(), LinkError>
     match handle.link().del(link.header.index).execute().await {
         Err(error) if is_errno(&error, Errno::NODEV) => Ok(()),
         other => refused("delete link", name, other),
+    }
+}
+
+/// Deletes the tunnel device of this name; one that is no tunnel is somebody else's.
+pub(crate) async fn delete_tunnel(handle: &Handle, name: &str) -> Result<(), LinkError> {
+    match find(handle, name).await? {
+        Some(link) if is_kind(&link, InfoKind::Vxlan) => delete(handle, name).await,
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -243,8 +251,8 @@ fn name_of(link: &LinkMessage) -> Option<&str> {
     })
 }
 
-fn is_bridge(link: &LinkMessage) -> bool {
-    let kind = LinkInfo::Kind(InfoKind::Bridge);
+fn is_kind(link: &LinkMessage, kind: InfoKind) -> bool {
+    let kind = LinkInfo::Kind(kind);
     link.attributes.iter().any(
         |attribute| matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.contains(&kind)),
     )

@@ -22,6 +22,7 @@ use crate::durable::{Durable, Store};
 use crate::job::{Endpoint, JobNetwork, JobRequest};
 use crate::link::{self, LinkError};
 use crate::nft::{Nft, NftError};
+use crate::overlay::Overlay;
 use crate::subnet::Subnet;
 use crate::{forwarding, namespace, ruleset};
 
@@ -129,7 +130,8 @@ impl Network {
         self.state.lock().await.subnet
     }
 
-    /// Says which hosts the cluster has. The host itself is always one of them.
+    /// Says which hosts are registered. The host itself is always known, and so are those with a subnet:
+    /// a host that lost its registration must still be able to come back.
     pub async fn set_known_hosts(
         &self,
         hosts: impl IntoIterator<Item = Ipv4Addr>,
@@ -143,6 +145,18 @@ impl Network {
         self.save(&state).await?;
         let rules = ruleset::known_hosts(&self.config, &self.known_hosts(&state));
         Ok(self.nft.load(&rules).await?)
+    }
+
+    /// Says how other hosts' jobs are reached, and by which hosts. The rules are replaced in one step; open
+    /// connections stay.
+    pub async fn set_overlay(&self, overlay: Overlay) -> Result<(), NetworkError> {
+        let mut state = self.state.lock().await;
+        if state.overlay.as_ref() == Some(&overlay) {
+            return Ok(());
+        }
+        state.overlay = Some(overlay);
+        self.save(&state).await?;
+        self.load_all_rules(&state).await
     }
 
     /// Gives a job an address and a namespace. A job that has one already gets the same again. After
@@ -232,7 +246,14 @@ impl Network {
         self.restore(&BTreeSet::new()).await?;
         let mut state = self.state.lock().await;
         let bridge = self.config.bridge.as_str();
-        link::with_netlink(async |handle| link::delete(&handle, bridge).await).await?;
+        let tunnel = state.overlay.as_ref().and_then(Overlay::device);
+        link::with_netlink(async |handle| {
+            if let Some(tunnel) = &tunnel {
+                link::delete_tunnel(&handle, tunnel).await?;
+            }
+            link::delete(&handle, bridge).await
+        })
+        .await?;
         if state.forwarding_was_on == Some(false) {
             forwarding::set(false).map_err(io_error("set ip_forward back"))?;
         }
@@ -351,13 +372,16 @@ impl Network {
     }
 
     fn known_hosts(&self, state: &Durable) -> BTreeSet<Ipv4Addr> {
-        state.known_hosts.iter().copied().chain([self.config.external_ip]).collect()
+        let registered = state.known_hosts.iter().copied();
+        let with_subnet = state.overlay.iter().flat_map(|overlay| overlay.hosts.iter().copied());
+        registered.chain(with_subnet).chain([self.config.external_ip]).collect()
     }
 
     async fn load_all_rules(&self, state: &Durable) -> Result<(), NetworkError> {
         let hosts = self.known_hosts(state);
         let leases = state.addresses.leases();
-        let rules = ruleset::whole(&self.config, state.subnet, &hosts, leases);
+        let overlay = state.overlay.as_ref();
+        let rules = ruleset::whole(&self.config, state.subnet, overlay, &hosts, leases);
         Ok(self.nft.load(&rules).await?)
     }
 

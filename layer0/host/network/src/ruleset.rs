@@ -7,6 +7,10 @@
 //! - `inet`: who may reach whom, by sets of addresses that are filled as jobs come and go. Packets
 //!   between two jobs pass it too: ports are isolated and the bridge answers ARP for everybody, so
 //!   these packets are routed.
+//!
+//! A packet to another host's job carries in its DSCP field (RFC 2474) whose it is: the sending host
+//! writes it, the receiving one, which alone knows what its jobs are, decides by it. Both trust each
+//! other and nobody else: packets of the tunnel are taken from known hosts only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
@@ -18,6 +22,7 @@ use crate::addresses::Lease;
 use crate::config::Config;
 use crate::job::Partition;
 use crate::link::{job_mac, veth_name};
+use crate::overlay::{Overlay, Way};
 use crate::subnet::Subnet;
 
 /// TCP ports from `first` to `last`, both included.
@@ -50,16 +55,21 @@ impl Display for PortRange {
 pub(crate) fn whole(
     config: &Config,
     subnet: Option<Subnet>,
+    overlay: Option<&Overlay>,
     known_hosts: &BTreeSet<Ipv4Addr>,
     leases: &BTreeMap<JobId, Lease>,
 ) -> String {
     let mut text = remove(config);
     let table = &config.table;
     let _ = writeln!(text, "table inet {table} {{");
-    text += &sets(config, known_hosts, leases);
+    text += &sets(config, overlay, known_hosts, leases);
     text += GUARD;
     match subnet {
-        Some(subnet) => text += &bridge_chains(config, subnet),
+        Some(subnet) => {
+            let crossing = Crossing::of(config, subnet, overlay);
+            text += &bridge_chains(config, subnet, &crossing);
+            text += &crossing.chains();
+        }
         None => text += GUARD_ONLY_INPUT,
     }
     let _ = writeln!(text, "}}\ntable netdev {table} {{\n}}");
@@ -156,6 +166,7 @@ fn pin(config: &Config, ip: Ipv4Addr) -> String {
 
 fn sets(
     config: &Config,
+    overlay: Option<&Overlay>,
     known_hosts: &BTreeSet<Ipv4Addr>,
     leases: &BTreeMap<JobId, Lease>,
 ) -> String {
@@ -170,6 +181,11 @@ fn sets(
     text += &set("for_builds", "ipv4_addr . inet_service", "", &builds);
     text += &set("known_hosts", "ipv4_addr", "", &list(known_hosts));
     text += &set("guarded_ports", "inet_service", "", &list(&config.guarded_ports));
+    let mut udp = config.guarded_udp_ports.clone();
+    if let Some(Way::Tunnel { port, .. }) = overlay.map(|overlay| overlay.way) {
+        udp.insert(port);
+    }
+    text += &set("guarded_udp_ports", "inet_service", "", &list(&udp));
     text += &set("database_ports", "inet_service", "", &list(&config.database_ports));
     let ranges = "flags interval; auto-merge;";
     text + &set("router_ports", "inet_service", ranges, &list(&config.router_ports))
@@ -214,17 +230,18 @@ const GUARD_ONLY_INPUT: &str = "
 
 /// The chains of a host with a bridge. What is neither to nor from the bridge is left alone, but for
 /// the guarded ports.
-fn bridge_chains(config: &Config, subnet: Subnet) -> String {
+fn bridge_chains(config: &Config, subnet: Subnet, crossing: &Crossing) -> String {
     let (bridge, gateway, external) = (&config.bridge, subnet.bridge_ip(), config.external_ip);
-    let overlay = config.overlay_network.map(|(ip, len)| format!("{ip}/{len}"));
     let block = subnet.block();
-    let inside = overlay.clone().unwrap_or_else(|| block.clone());
+    let Crossing { inside, host, through, relay, out, .. } = crossing;
     format!(
         "
   chain input {{
     type filter hook input priority filter; policy accept;
     iifname \"lo\" accept
     iifname \"{bridge}\" goto job_to_host
+    udp dport @guarded_udp_ports ip saddr != @known_hosts drop
+    {host}
     tcp dport @guarded_ports goto guard
     ip daddr {gateway} meta l4proto {{ tcp, udp }} th dport 53 drop
   }}
@@ -246,9 +263,11 @@ fn bridge_chains(config: &Config, subnet: Subnet) -> String {
 
   chain forward {{
     type filter hook forward priority filter; policy accept;
+    {relay}
     iifname != \"{bridge}\" oifname != \"{bridge}\" accept
     ct state vmap {{ established : accept, related : accept, invalid : drop }}
     iifname \"{bridge}\" goto job_to_net
+    {through}
     ip saddr @known_hosts accept
     drop
   }}
@@ -267,6 +286,7 @@ fn bridge_chains(config: &Config, subnet: Subnet) -> String {
     ip daddr @system tcp dport @database_ports accept
     ip daddr @known_hosts tcp dport @router_ports accept
     ip daddr @known_hosts drop
+    {out}
     ip daddr {inside} drop
     oifname \"{bridge}\" drop
     accept
@@ -283,4 +303,112 @@ fn bridge_chains(config: &Config, subnet: Subnet) -> String {
   }}
 "
     )
+}
+
+/// The labels: DSCP values for whose a packet between hosts is. Of the codes for local use (RFC 2474, pool 3), such
+/// that the kernel gives them the priority of ordinary packets.
+mod label {
+    /// System jobs, and hosts themselves.
+    pub(super) const SYSTEM: u8 = 9;
+    /// Jobs of people.
+    pub(super) const USER: u8 = 17;
+    /// Builds.
+    pub(super) const BACKGROUND: u8 = 25;
+}
+
+/// The rules about packets from host to host, as they stand in the chains of the bridge; empty where
+/// there is no way between hosts.
+struct Crossing {
+    /// All hosts' subnets.
+    inside: String,
+    /// What tells a packet to another host's job, once it is routed.
+    leaves: Option<String>,
+    /// Input: from a job or host of elsewhere.
+    host: String,
+    /// Forward: from elsewhere to a job.
+    through: String,
+    /// Forward: nobody's packets are relayed into the tunnel or out of it.
+    relay: String,
+    /// Forward: from a user job to elsewhere, where its host decides.
+    out: String,
+}
+
+impl Crossing {
+    fn of(config: &Config, subnet: Subnet, overlay: Option<&Overlay>) -> Self {
+        let (bridge, block) = (&config.bridge, subnet.block());
+        let told = overlay.map(|overlay| overlay.network).or(config.overlay_network);
+        let inside = told.map_or_else(|| block.clone(), |network| network.to_string());
+        let (comes, leaves, relay) = match overlay.map(|overlay| (overlay.way, overlay.device())) {
+            Some((Way::Tunnel { .. }, Some(device))) => (
+                format!("iifname \"{device}\""),
+                format!("oifname \"{device}\""),
+                format!(
+                    "iifname != \"{bridge}\" oifname \"{device}\" drop\n    \
+                     iifname \"{device}\" oifname != \"{bridge}\" drop"
+                ),
+            ),
+            Some((Way::Routes, _)) => (
+                format!("iifname != \"{bridge}\" ip saddr {inside}"),
+                format!("oifname != \"{bridge}\" ip saddr {inside} ip daddr {inside}"),
+                String::new(),
+            ),
+            Some((Way::None | Way::Tunnel { .. }, _)) | None => return Self::nowhere(inside),
+        };
+        Self {
+            host: format!("{comes} goto peer_to_host"),
+            through: format!("{comes} goto peer_to_job"),
+            out: format!("{leaves} accept"),
+            leaves: Some(leaves),
+            relay,
+            inside,
+        }
+    }
+
+    fn nowhere(inside: String) -> Self {
+        let none = String::new;
+        Self { inside, leaves: None, host: none(), through: none(), relay: none(), out: none() }
+    }
+
+    /// The chains of their own. Every packet is labelled, not only the first of a connection: the other
+    /// host may have forgotten the connection.
+    fn chains(&self) -> String {
+        let Some(leaves) = &self.leaves else { return String::new() };
+        let (system, user, background) = (label::SYSTEM, label::USER, label::BACKGROUND);
+        format!(
+            "
+  chain peer_to_host {{
+    ct state vmap {{ established : accept, related : accept, invalid : drop }}
+    ip dscp {system} accept
+    drop
+  }}
+
+  chain peer_to_job {{
+    ip dscp {system} accept
+    ip dscp {user} goto peer_user_to_job
+    ip dscp {background} ip daddr . tcp dport @for_builds accept
+    ip dscp {background} goto peer_user_to_job
+    drop
+  }}
+
+  chain peer_user_to_job {{
+    ip daddr @user accept
+    ip daddr @system tcp dport @database_ports accept
+    drop
+  }}
+
+  chain to_peers {{
+    type filter hook postrouting priority filter; policy accept;
+    {leaves} goto label
+  }}
+
+  chain label {{
+    ip saddr @user ip dscp set {user} accept
+    ip saddr @background ip dscp set {background} accept
+    ip saddr @system ip dscp set {system} accept
+    fib saddr type local ip dscp set {system} accept
+    ip dscp set cs0
+  }}
+"
+        )
+    }
 }

@@ -22,6 +22,8 @@ use tokio::sync::broadcast;
 use crate::host::Host;
 use crate::store::StoreError;
 
+pub(crate) use status::overlay;
+
 /// All routes.
 pub(crate) fn router(host: Arc<Host>) -> Router {
     let routes = Router::new()

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use discoverd_api::Servers;
 use host_api::{
-    Capacity, DiscoverdConfig, HostPort, HostResources, HostStatus, NetworkConfig, ResourceCheck,
+    Capacity, DiscoverdConfig, HostPort, HostResources, HostStatus, NetworkConfig, OverlayConfig,
+    ResourceCheck,
 };
-use host_network::{NetworkError, Subnet};
+use host_network::{NetworkError, Overlay, RangeError, Subnet, Way};
 use kit_http::{ApiError, Json};
 use serde_json::{Value, json};
 
@@ -50,6 +51,11 @@ pub(super) async fn network(
     let subnet: Subnet =
         config.subnet.parse().map_err(|error| ApiError::validation("subnet", error))?;
     let mtu = if config.mtu == 0 { DEFAULT_MTU } else { config.mtu };
+    let overlay = config.overlay.as_ref().map(overlay).transpose()?;
+    // Who may come in, before there is anything to come in to.
+    if let Some(overlay) = overlay {
+        host.nets.set_overlay(overlay).await.map_err(|error| ApiError::internal(&error))?;
+    }
     host.nets.configure(subnet, mtu).await.map_err(|error| match error {
         NetworkError::SubnetInUse { .. } => ApiError::conflict(error.to_string()),
         NetworkError::NotConfigured
@@ -62,8 +68,30 @@ pub(super) async fn network(
     if config.resolvers.is_empty() {
         config.resolvers = own_resolvers(subnet);
     }
-    let change = host.settings.change(|told| told.network = Some(config)).await;
+    let change = host.settings.change(|told| {
+        let before = told.network.take().and_then(|network| network.overlay);
+        config.overlay = config.overlay.or(before);
+        told.network = Some(config);
+    });
+    let change = change.await;
     change.map_err(|error| not_kept(&error))
+}
+
+/// The way to other hosts, as the firewall knows it.
+pub(crate) fn overlay(told: &OverlayConfig) -> Result<Overlay, ApiError> {
+    let invalid = |field, error: &dyn std::fmt::Display| ApiError::validation(field, error);
+    let network =
+        told.network.parse().map_err(|error: RangeError| invalid("overlay.network", &error))?;
+    let way = match told.backend.as_str() {
+        "alloc" => Way::None,
+        "host-gw" => Way::Routes,
+        "vxlan" if (1..1 << 24).contains(&told.vni) && told.port > 0 => {
+            Way::Tunnel { vni: told.vni, port: told.port }
+        }
+        "vxlan" => return Err(invalid("overlay.vni", &"must be 1 to 16777215, with a port")),
+        other => return Err(invalid("overlay.backend", &format!("{other:?} is no backend"))),
+    };
+    Ok(Overlay { network, way, hosts: told.hosts.iter().copied().collect() })
 }
 
 /// What this host itself asks for names; discoverd, which shares its network, asks them for names of the

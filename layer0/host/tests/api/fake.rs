@@ -55,6 +55,9 @@ impl host::Nets for NoNets {
     async fn set_known_hosts(&self, _: Vec<Ipv4Addr>) -> Result<(), NetworkError> {
         Ok(())
     }
+    async fn set_overlay(&self, _: host_network::Overlay) -> Result<(), NetworkError> {
+        Ok(())
+    }
 }
 
 /// Supervisors whose program is its arguments: `say TEXT`, `exit N`, `wait` for a signal.

@@ -1,8 +1,11 @@
 //! How a host comes to its subnet: it reads all leases, proposes one, writes it by compare-and-swap,
 //! and starts over when somebody else wrote first.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
+
+use kit_clock::Wall;
 
 use crate::block::Block;
 use crate::config::Config;
@@ -84,6 +87,23 @@ impl Acquisition {
         Ok(Proposal::Take(candidates[drawn]))
     }
 
+    /// When every subnet is leased: the one whose host has been silent for longest, if that is more than a
+    /// week. A host in `alive` has just been heard of, whatever clocks say.
+    pub fn reclaim(
+        &self,
+        leases: &Leases,
+        alive: &BTreeSet<Ipv4Addr>,
+        now: Wall,
+    ) -> Option<Proposal> {
+        let silent = leases.iter().filter(|(subnet, lease)| {
+            self.config.allows(**subnet)
+                && lease.is_silent(now)
+                && !alive.contains(&lease.public_ip)
+        });
+        let longest = silent.min_by_key(|(_, lease)| lease.seen);
+        longest.map(|(subnet, _)| Proposal::Take(*subnet))
+    }
+
     /// Somebody else wrote first.
     pub fn lost_race(&mut self) -> Retry {
         self.lost_races += 1;
@@ -130,7 +150,7 @@ mod tests {
     }
 
     fn lease(number: u8) -> Lease {
-        Lease { public_ip: host(number), http_port: 5002, backend: Backend::Alloc }
+        Lease { public_ip: host(number), http_port: 5002, backend: Backend::Alloc, seen: None }
     }
 
     #[test]
@@ -161,6 +181,31 @@ mod tests {
         let mut moved = Acquisition::new(config, host(1), foreign, 1);
         let Ok(Proposal::Take(subnet)) = moved.propose(&Leases::new()) else { panic!() };
         assert!(config.allows(subnet), "the network was changed since");
+    }
+
+    #[test]
+    fn a_lease_is_given_away_after_a_week_of_silence_only() {
+        let now = Wall::from_epoch(Duration::from_secs(1_000_000_000));
+        let ago = |days: u64| {
+            Some(Wall::from_epoch(now.since_epoch() - Duration::from_secs(days * 24 * 3600)))
+        };
+        let seen = |number, days| Lease { seen: ago(days), ..lease(number) };
+        let all = [
+            (block("10.3.1.0/24"), seen(1, 7)),
+            (block("10.3.2.0/24"), seen(2, 9)),
+            (block("10.3.3.0/24"), seen(3, 30)),
+            (block("10.3.4.0/24"), lease(4)),
+            (block("10.3.128.0/17"), seen(5, 90)),
+        ];
+        let late = Acquisition::new(config("10.3.0.0/16", "", "10.3.4.0"), host(9), None, 1);
+        let reclaim = |leases: &[(Block, Lease)], alive: &[u8]| {
+            let alive = alive.iter().map(|number| host(*number)).collect();
+            late.reclaim(&leases.iter().cloned().collect(), &alive, now)
+        };
+        assert_eq!(reclaim(&all, &[]), Some(Proposal::Take(block("10.3.3.0/24"))));
+        assert_eq!(reclaim(&all, &[3]), Some(Proposal::Take(block("10.3.2.0/24"))));
+        assert_eq!(reclaim(&all, &[2, 3]), None);
+        assert_eq!(reclaim(&all[..1], &[]), None);
     }
 
     #[test]

@@ -4,8 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
+use std::time::Duration;
+
+use kit_clock::Wall;
 
 use crate::block::Block;
+
+/// How often a host writes down that it still has its lease.
+pub const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How long a host must have been silent before its lease may be given away. The renewal comes on top:
+/// nobody knows when between two of them it fell silent.
+pub const SILENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// All leases of a cluster.
 pub type Leases = BTreeMap<Block, Lease>;
@@ -19,6 +28,25 @@ pub struct Lease {
     pub http_port: u16,
     /// How packets get there.
     pub backend: Backend,
+    /// When the host last wrote that it has it; unknown for leases of others than this version.
+    pub seen: Option<Wall>,
+}
+
+impl Lease {
+    /// Whether a host that has it should write again that it has.
+    pub fn is_due(&self, now: Wall) -> bool {
+        self.age(now).is_none_or(|age| age >= RENEW_EVERY)
+    }
+
+    /// Whether its host has been silent for so long that another may have it. A time that is not known,
+    /// or lies ahead, says nothing.
+    pub fn is_silent(&self, now: Wall) -> bool {
+        self.age(now).is_some_and(|age| age > SILENCE + RENEW_EVERY)
+    }
+
+    fn age(&self, now: Wall) -> Option<Duration> {
+        now.since_epoch().checked_sub(self.seen?.since_epoch())
+    }
 }
 
 /// How packets get to a host's subnet.
@@ -44,6 +72,16 @@ pub enum BackendKind {
 }
 
 impl Backend {
+    /// What a host writes into its lease. Its tunnel device's hardware address follows from its address,
+    /// so a device that was made anew is no news to the others.
+    pub fn of(kind: BackendKind, public_ip: Ipv4Addr) -> Self {
+        match kind {
+            BackendKind::Alloc => Self::Alloc,
+            BackendKind::HostGw => Self::HostGw,
+            BackendKind::Vxlan => Self::Vxlan(Mac::of_tunnel(public_ip)),
+        }
+    }
+
     /// Its kind.
     pub fn kind(self) -> BackendKind {
         match self {
@@ -55,6 +93,9 @@ impl Backend {
 }
 
 impl BackendKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Alloc, Self::HostGw, Self::Vxlan];
+
     /// The word of the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -65,9 +106,32 @@ impl BackendKind {
     }
 }
 
+/// A backend that this version does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no backend: there are alloc, host-gw and vxlan")]
+pub struct BackendError(String);
+
+impl FromStr for BackendKind {
+    type Err = BackendError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| BackendError(text.to_owned()))
+    }
+}
+
 /// A hardware address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// The tunnel device of a host: locally administered (IEEE 802: the second lowest bit), with the
+    /// host's address in it.
+    pub fn of_tunnel(host: Ipv4Addr) -> Self {
+        let [a, b, c, d] = host.octets();
+        Self([0xfe, 0x02, a, b, c, d])
+    }
+}
 
 /// Not six hex bytes with colons between.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,46 +156,26 @@ impl fmt::Display for Mac {
     }
 }
 
-/// What became of somebody else's lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaseChange {
-    /// It is new, or says something else than before.
-    Added(Block, Lease),
-    /// It is gone.
-    Removed(Block),
-}
-
-/// What changed between two views of the leases, but for the own one.
-pub fn lease_changes(before: &Leases, after: &Leases, own: Ipv4Addr) -> Vec<LeaseChange> {
-    let foreign = |lease: &Lease| lease.public_ip != own;
-    let gone =
-        before.iter().filter(|(subnet, lease)| foreign(lease) && !after.contains_key(subnet));
-    let new =
-        after.iter().filter(|(subnet, lease)| foreign(lease) && before.get(subnet) != Some(lease));
-    let removed = gone.map(|(subnet, _)| LeaseChange::Removed(*subnet));
-    removed.chain(new.map(|(subnet, lease)| LeaseChange::Added(*subnet, lease.clone()))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn lease(host: u8) -> Lease {
         let public_ip = Ipv4Addr::new(192, 0, 2, host);
-        Lease { public_ip, http_port: 5002, backend: Backend::Alloc }
+        Lease { public_ip, http_port: 5002, backend: Backend::Alloc, seen: None }
     }
 
     #[test]
-    fn a_new_lease_is_one_event_and_the_own_one_none() {
-        let (one, two): (Block, Block) =
-            ("10.3.1.0/24".parse().unwrap(), "10.3.2.0/24".parse().unwrap());
-        let own = lease(1).public_ip;
-        let alone = Leases::from([(one, lease(1))]);
-        let both = Leases::from([(one, lease(1)), (two, lease(2))]);
-        assert_eq!(lease_changes(&Leases::new(), &alone, own), []);
-        assert_eq!(lease_changes(&alone, &both, own), [LeaseChange::Added(two, lease(2))]);
-        assert_eq!(lease_changes(&both, &both, own), []);
-        assert_eq!(lease_changes(&both, &alone, own), [LeaseChange::Removed(two)]);
+    fn a_lease_is_renewed_daily_and_silent_after_a_week() {
+        let at =
+            |days: u64| Wall::from_epoch(Duration::from_secs(1_000_000_000 + days * 24 * 3600));
+        let seen = Lease { seen: Some(at(0)), ..lease(1) };
+        assert!(!seen.is_due(at(0)) && seen.is_due(at(1)));
+        assert!(!seen.is_silent(at(7)) && !seen.is_silent(at(8)) && seen.is_silent(at(9)));
+        let ahead = Lease { seen: Some(at(30)), ..lease(1) };
+        assert!(ahead.is_due(at(0)), "a clock that was set back is corrected");
+        assert!(!ahead.is_silent(at(0)));
+        assert!(lease(1).is_due(at(0)) && !lease(1).is_silent(at(900)));
     }
 
     #[test]

@@ -13,5 +13,7 @@ mod wanted;
 pub use acquisition::{Acquisition, OutOfSubnets, Proposal, Retry};
 pub use block::{Block, BlockError};
 pub use config::{Config, ConfigError, ConfigInput};
-pub use lease::{Backend, BackendKind, Lease, LeaseChange, Leases, Mac, MacError, lease_changes};
+pub use lease::{
+    Backend, BackendError, BackendKind, Lease, Leases, Mac, MacError, RENEW_EVERY, SILENCE,
+};
 pub use wanted::{Forwarding, Neighbour, Route, Wanted, WantedChange, device_address};

@@ -117,7 +117,7 @@ mod tests {
 
     fn vxlan(number: u8) -> Lease {
         let backend = Backend::Vxlan(Mac([2, 0, 0, 0, 0, number]));
-        Lease { public_ip: host(number), http_port: 5002, backend }
+        Lease { public_ip: host(number), http_port: 5002, backend, seen: None }
     }
 
     fn subnet(number: u8) -> Block {
@@ -138,7 +138,12 @@ mod tests {
 
     #[test]
     fn host_gw_needs_routes_only_and_alloc_nothing() {
-        let lease = |number, backend| Lease { public_ip: host(number), http_port: 5002, backend };
+        let lease = |number, backend| Lease {
+            public_ip: host(number),
+            http_port: 5002,
+            backend,
+            seen: None,
+        };
         let leases = Leases::from([
             (subnet(1), lease(1, Backend::HostGw)),
             (subnet(2), lease(2, Backend::HostGw)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kit_http::Client;
 use kit_tasks::{Running, Tasks};
-use netplan::ConfigInput;
+use netplan::{BackendKind, ConfigInput};
 use overlay::Config;
 use serde_json::json;
 
@@ -28,7 +28,9 @@ fn config(number: u8, host_url: &str, dir: &Path) -> Config {
             subnet_max: Some(Ipv4Addr::new(10, 3, 5, 0)),
             ..ConfigInput::of("10.3.0.0/16".parse().unwrap())
         },
+        backend: Some(BackendKind::Alloc),
         mtu: Some(1450),
+        recheck: Duration::from_millis(200),
     }
 }
 
@@ -57,8 +59,11 @@ async fn a_new_host_takes_a_subnet_and_tells_its_daemon() {
     let port = running.addr().port();
     let entry =
         json!({ "PublicIP": "127.0.0.2", "HTTPPort": port.to_string(), "BackendType": "alloc" });
+    let overlay = told.overlay.unwrap();
+    assert_eq!((overlay.network.as_str(), overlay.backend.as_str()), ("10.3.0.0/16", "alloc"));
+    assert_eq!(overlay.hosts, [Ipv4Addr::new(127, 0, 0, 2)]);
     assert_eq!(
-        discoverd.meta(),
+        discoverd.timeless_meta(),
         json!({
             "config": { "Network": "10.3.0.0/16", "SubnetMax": "10.3.5.0", "Backend": { "Type": "alloc" } },
             "subnets": { subnet: entry },
@@ -205,5 +210,34 @@ async fn a_host_whose_neighbours_do_not_answer_is_unwell() {
     second.knows(&server);
     overlay::start(config(3, &url, dir.path()), &tasks).await.unwrap();
     until_status(&running, 200).await;
+    tasks.shutdown(GRACE).await;
+}
+
+/// Everything is leased: to a host silent for nine days, to one for three, to one that says nothing of it,
+/// and to one whose clock stood still but which is there.
+#[tokio::test]
+async fn a_lease_is_given_away_after_a_week_of_silence() {
+    let (tasks, dir) = (Tasks::root("test"), tempfile::tempdir().unwrap());
+    let (discoverd, server) = Discoverd::start().await;
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let lease = |host: &str, days: u64| json!({ "PublicIP": host, "BackendType": "alloc", "Seen": now - days * 86_400 });
+    let leases = json!({
+        "10.3.1.0-24": lease("192.0.2.1", 3),
+        "10.3.2.0-24": lease("192.0.2.2", 30),
+        "10.3.3.0-24": lease("192.0.2.3", 9),
+        "10.3.4.0-24": { "PublicIP": "192.0.2.4", "BackendType": "alloc" },
+    });
+    let config = json!({ "Network": "10.3.0.0/16", "SubnetMax": "10.3.4.0", "Backend": { "Type": "alloc" } });
+    discoverd.set(&json!({ "config": config, "subnets": leases }));
+    discoverd.register("192.0.2.2:5002");
+    let (host, url) = Host::start().await;
+    host.knows(&server);
+    overlay::start(self::config(2, &url, dir.path()), &tasks).await.unwrap();
+    let told = until("a lease", || host.told().into_iter().next()).await;
+    assert_eq!(told.subnet, "10.3.3.1/24");
+    let meta = discoverd.meta();
+    assert_eq!(meta["subnets"]["10.3.3.0-24"]["PublicIP"], "127.0.0.2");
+    assert!(meta["subnets"]["10.3.3.0-24"]["Seen"].as_u64() >= Some(now));
+    assert_eq!(meta["subnets"].as_object().unwrap().len(), 4);
     tasks.shutdown(GRACE).await;
 }

@@ -2,6 +2,7 @@
 //! and event stream, and the host's status and network.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,8 +35,8 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T
 }
 
 /// Servers outlive what is tested, so that it can say goodbye; they end with the test's runtime.
-async fn serve(router: Router) -> Running {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn serve(ip: Ipv4Addr, router: Router) -> Running {
+    let listener = TcpListener::bind((ip, 0)).await.unwrap();
     kit_http::serve(&Tasks::root("servers"), listener, router).unwrap()
 }
 
@@ -54,13 +55,18 @@ struct Registry {
 
 impl Discoverd {
     pub(crate) async fn start() -> (Self, Running) {
+        Self::start_on(Ipv4Addr::LOCALHOST).await
+    }
+
+    pub(crate) async fn start_on(ip: Ipv4Addr) -> (Self, Running) {
         let discoverd = Self { inner: Arc::default(), changes: watch::channel(0).0 };
         let router = Router::new()
             .route("/services/flannel", put(async || Json(())).get(events))
             .route("/services/flannel/meta", get(read_meta).put(write_meta))
+            .route("/services/flannel/instances", get(instances))
             .route("/services/flannel/instances/{id}", put(add_instance).delete(async || Json(())))
             .with_state(discoverd.clone());
-        (discoverd, serve(router).await)
+        (discoverd, serve(ip, router).await)
     }
 
     /// The metadata as it stands.
@@ -74,6 +80,22 @@ impl Discoverd {
         let index = self.changes.borrow().to_owned() + 1;
         self.inner.lock().unwrap().meta = Some(ServiceMeta::replace(index, data).unwrap());
         self.changes.send_replace(index);
+    }
+
+    /// Registers an instance from outside.
+    pub(crate) fn register(&self, addr: &str) {
+        self.inner.lock().unwrap().instances.insert(addr.to_owned());
+    }
+
+    /// The metadata without the times in it.
+    pub(crate) fn timeless_meta(&self) -> serde_json::Value {
+        let mut meta = self.meta();
+        let subnets = meta.get_mut("subnets").and_then(serde_json::Value::as_object_mut);
+        for lease in subnets.into_iter().flat_map(|all| all.values_mut()) {
+            let seen = lease.as_object_mut().and_then(|lease| lease.remove("Seen"));
+            assert!(seen.is_none_or(|seen| seen.as_u64() > Some(1_700_000_000)));
+        }
+        meta
     }
 
     pub(crate) fn instances(&self) -> BTreeSet<String> {
@@ -113,6 +135,11 @@ async fn add_instance(
     Json(())
 }
 
+async fn instances(State(discoverd): State<Discoverd>) -> Json<Vec<discoverd_api::Instance>> {
+    let addrs = discoverd.instances();
+    Json(addrs.iter().map(|addr| discoverd_api::Instance::new("tcp", addr)).collect())
+}
+
 /// The metadata, the mark of the present, then every change.
 async fn events(State(discoverd): State<Discoverd>) -> Response {
     let changes = discoverd.changes.subscribe();
@@ -139,18 +166,27 @@ struct HostState {
 
 impl Host {
     pub(crate) async fn start() -> (Self, String) {
+        Self::start_on(Ipv4Addr::LOCALHOST).await
+    }
+
+    pub(crate) async fn start_on(ip: Ipv4Addr) -> (Self, String) {
         let host = Self::default();
         let router = Router::new()
             .route("/host/status", get(status))
             .route("/host/network", post(network))
             .with_state(host.clone());
-        let running = serve(router).await;
+        let running = serve(ip, router).await;
         (host, format!("http://{}", running.addr()))
     }
 
     /// From now on the host knows a discoverd.
     pub(crate) fn knows(&self, discoverd: &Running) {
         self.inner.lock().unwrap().discoverd = Some(discoverd.addr().to_string());
+    }
+
+    /// From now on it knows none.
+    pub(crate) fn forget_discoverd(&self) {
+        self.inner.lock().unwrap().discoverd = None;
     }
 
     /// What it was told of its network.

@@ -2,6 +2,7 @@
 //! and needs root; nothing touches the namespaces the test was started in.
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail where they stand")]
 
+mod across;
 mod life_cycle;
 mod reachability;
 mod sources;

@@ -59,15 +59,7 @@ impl World {
     fn new(dir: PathBuf) -> Self {
         let world = Self { dir };
         ip("link set lo up");
-        let outside = world.outside();
-        File::create(&outside).unwrap();
-        let pin = outside.clone();
-        let make = move || {
-            // SAFETY: as above; the thread ends here.
-            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
-            rustix::mount::mount_bind("/proc/thread-self/ns/net", &pin).unwrap();
-        };
-        std::thread::spawn(make).join().unwrap();
+        let outside = world.namespace("outside");
         ip("link add ext0 type veth peer name out0");
         ip(&format!("link set out0 netns {}", outside.display()));
         ip(&format!("addr add {HOST}/24 dev ext0"));
@@ -82,6 +74,25 @@ impl World {
         world
     }
 
+    /// The host's disk.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A new namespace, pinned under a name.
+    pub(crate) fn namespace(&self, name: &str) -> PathBuf {
+        let pin = self.dir.join(name);
+        File::create(&pin).unwrap();
+        let of_thread = pin.clone();
+        let make = move || {
+            // SAFETY: as above; the thread ends here.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+            rustix::mount::mount_bind("/proc/thread-self/ns/net", &of_thread).unwrap();
+        };
+        std::thread::spawn(make).join().unwrap();
+        pin
+    }
+
     /// The other machine's namespace.
     pub(crate) fn outside(&self) -> PathBuf {
         self.dir.join("outside")
@@ -89,7 +100,7 @@ impl World {
 
     pub(crate) fn config(&self) -> Config {
         Config {
-            overlay_network: Some((Ipv4Addr::new(10, 77, 0, 0), 16)),
+            overlay_network: Some("10.77.0.0/16".parse().unwrap()),
             ..Config::new(self.dir.join("network"), HOST)
         }
     }
@@ -126,8 +137,13 @@ pub(crate) fn inside<T: Send + 'static>(
 
 /// iproute2 in the thread's namespace.
 pub(crate) fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
-    assert!(status.success(), "ip {arguments}");
+    run_program("ip", arguments);
+}
+
+/// A program in the thread's namespace, which must succeed.
+pub(crate) fn run_program(program: &str, arguments: &str) {
+    let status = Command::new(program).args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "{program} {arguments}");
 }
 
 /// What a program prints.
