@@ -19,7 +19,8 @@ pub struct Config {
     /// address listened on.
     pub host: String,
     /// The first voters as `host:port`, whose ports are replaced by this server's; empty for a server
-    /// alone. Once there is a log, its voters count.
+    /// alone. A server that is not among them joins their cluster without a vote. Once there is a log,
+    /// its voters count.
     pub peers: Vec<String>,
     /// Where DNS is answered; None until the network of the host is known, or never.
     pub dns: Option<DnsConfig>,

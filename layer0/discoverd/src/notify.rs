@@ -43,7 +43,7 @@ pub(crate) fn start(
     let herald =
         Herald { config: config.clone(), context: context.clone(), clock, tasks: tasks.clone() };
     tasks.spawn_until_stop("announce", async move {
-        herald.context.node.leader_known().await;
+        herald.context.node.of_use().await;
         herald.register(client, Instance::new("tcp", &own));
         herald.notify(dns).await;
         if dns.is_none()

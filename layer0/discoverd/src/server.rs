@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::config::{Config, join};
 use crate::dns;
 use crate::http::{Context, router};
-use crate::raft::{Node, RaftError, Store, StoreError};
+use crate::raft::{Dial, Direct, Node, RaftError, Start, Store, StoreError};
 use crate::state::State;
 use crate::{expiry, listener, mending, notify};
 
@@ -23,6 +23,19 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Where the log is kept.
     pub disk: Disk,
+    /// How other servers are reached.
+    pub dialer: Arc<dyn Dial>,
+}
+
+impl Default for Deps {
+    /// The machine's clock, disk and network.
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock::start()),
+            disk: Disk::Directory,
+            dialer: Arc::new(Direct),
+        }
+    }
 }
 
 /// Where the log is kept.
@@ -65,16 +78,6 @@ pub enum StartError {
     /// There is nowhere to listen.
     #[error("no address to listen on is configured")]
     NoAddress,
-    /// This server is not among the voters it was given.
-    #[error(
-        "this server, {own}, is not among the peers {peers:?}: servers that do not vote are not supported yet"
-    )]
-    NotAPeer {
-        /// Its address.
-        own: String,
-        /// The peers.
-        peers: Vec<String>,
-    },
     /// The log cannot be started.
     #[error("cannot start the log")]
     Raft(#[from] RaftError),
@@ -86,8 +89,7 @@ pub enum StartError {
 /// Starts a server on the machine's clock and disk. The addresses of the answer are those of HTTP in the
 /// order of the configuration, then that of DNS where it is configured.
 pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError> {
-    let deps = Deps { clock: Arc::new(SystemClock::start()), disk: Disk::Directory };
-    start_with(config, deps, tasks).await
+    start_with(config, Deps::default(), tasks).await
 }
 
 /// [`start`] with other surroundings.
@@ -97,9 +99,6 @@ pub async fn start_with(config: Config, deps: Deps, tasks: &Tasks) -> Result<Run
     let port = addrs.first().ok_or(StartError::NoAddress)?.port();
     let own = join(&config.host, port);
     let peers = config.peers_with_port(port);
-    if !peers.contains(&own) {
-        return Err(StartError::NotAPeer { own, peers });
-    }
     let (store, directory) = match deps.disk {
         Disk::Directory => (Store::open(&config.data_dir), Some(config.data_dir.clone())),
         Disk::Backend(backend) => (backend.open().map(|handle| handle.0), None),
@@ -107,7 +106,15 @@ pub async fn start_with(config: Config, deps: Deps, tasks: &Tasks) -> Result<Run
     let store = store.map_err(RaftError::Store)?;
     let state = Arc::new(State::new(Arc::clone(&deps.clock), config.leases));
     let serving = tasks.child("serving");
-    let node = Node::start(&serving, store, Arc::clone(&state), &own, &peers, config.raft).await?;
+    let start = Start {
+        store,
+        state: Arc::clone(&state),
+        addr: &own,
+        peers: &peers,
+        timing: config.raft,
+        dialer: deps.dialer,
+    };
+    let node = Node::start(&serving, start).await?;
     stop_log_last(&tasks, &serving, &node);
     if let Some(directory) = directory {
         mending::start(&serving, &tasks, node.clone(), directory);

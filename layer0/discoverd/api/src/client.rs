@@ -21,6 +21,8 @@ use crate::{
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a change of voters may take: a new one catches up first.
+const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long a call is repeated.
 const RETRY_FOR: Duration = Duration::from_secs(10);
 /// The first pause between two tries; pauses grow to [`RETRY_PAUSE_MAX`].
@@ -242,6 +244,22 @@ impl Client {
     /// The servers that vote, as `ip:port`.
     pub async fn raft_peers(&self) -> Result<Vec<String>, DiscoverdError> {
         self.call(|| Ok(Request::get("/raft/peers"))).await
+    }
+
+    /// Makes the server that is asked a voter; one that is fine. Not repeated: it may take a minute.
+    pub async fn promote(&self) -> Result<(), DiscoverdError> {
+        self.change_server("/raft/promote").await
+    }
+
+    /// Makes the server that is asked follow without a vote. Refused with [`ErrorCode::Conflict`] for the
+    /// last voter and where too few others would answer. Not repeated: it may take a minute.
+    pub async fn demote(&self) -> Result<(), DiscoverdError> {
+        self.change_server("/raft/demote").await
+    }
+
+    async fn change_server(&self, path: &str) -> Result<(), DiscoverdError> {
+        let request = Request::new(Method::POST, path).timeout(MEMBERSHIP_TIMEOUT);
+        Ok(self.http.send(request).await?.json().await?)
     }
 
     /// Adds a voter; gives the log's last index, which it must have reached to be of use.

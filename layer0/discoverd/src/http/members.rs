@@ -9,7 +9,7 @@ use http::header::CONNECTION;
 use kit_http::{ApiError, Json};
 
 use super::Context;
-use super::refusal::{NotDone, Target};
+use super::refusal::{NotDone, Target, refused_change};
 use crate::raft::Leadership;
 
 pub(super) async fn leader(Shared(context): Shared<Context>) -> Result<Json<RaftLeader>, ApiError> {
@@ -43,16 +43,14 @@ pub(super) async fn remove(
     context.node.remove_peer(&peer).await.map_err(|error| target.unchanged(error))
 }
 
-/// A voter is promoted already.
-pub(super) async fn promote() {}
+/// This server votes from now on; one that does already is fine.
+pub(super) async fn promote(Shared(context): Shared<Context>) -> Result<(), ApiError> {
+    context.node.promote().await.map_err(|error| refused_change(&error))
+}
 
-/// A server that does not vote would answer nothing: it is removed at another one with
-/// `DELETE /raft/peers` and then stopped.
-pub(super) async fn demote(Shared(context): Shared<Context>) -> ApiError {
-    let own = context.node.addr();
-    ApiError::validation_plain(format!(
-        "discoverd: servers that do not vote are not supported yet: stop {own} after removing it with DELETE /raft/peers/{own}"
-    ))
+/// This server follows without voting from now on; one that does already is fine.
+pub(super) async fn demote(Shared(context): Shared<Context>) -> Result<(), ApiError> {
+    context.node.demote().await.map_err(|error| refused_change(&error))
 }
 
 /// Deregisters this server, ends everything but the process, answers with the log's last index.

@@ -22,7 +22,7 @@ use kit_tasks::Tasks;
 
 use crate::hub::Kinds;
 use crate::notify::Registration;
-use crate::raft::{Leadership, Node};
+use crate::raft::{Age, Leadership, Node};
 use crate::state::State;
 
 /// The largest body read: metadata is a few kilobytes.
@@ -30,6 +30,7 @@ const BODY: usize = 1 << 20;
 
 const PEERS: HeaderName = HeaderName::from_static("discoverd-peers");
 const INDEX: HeaderName = HeaderName::from_static("discoverd-index");
+const AGE: HeaderName = HeaderName::from_static("discoverd-age");
 
 /// What handlers need. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -91,9 +92,10 @@ async fn status(context: Context) -> Status {
     }
 }
 
-/// Adds the headers of every answer: the index of the state the request found, and the voters.
+/// Adds the headers of every answer: the index of the state the request found, for how many seconds no
+/// leader was heard where this server does not lead, and the voters.
 async fn stamp(Shared(context): Shared<Context>, request: Request, next: Next) -> Response {
-    let index = context.state.applied();
+    let (index, age) = (context.state.applied(), context.node.age());
     let peers = context.node.peers().join(",");
     let mut response = if context.closing.load(Ordering::Acquire) {
         ApiError::service_unavailable("discoverd: shutting down").into_response()
@@ -102,6 +104,11 @@ async fn stamp(Shared(context): Shared<Context>, request: Request, next: Next) -
     };
     let headers = response.headers_mut();
     headers.insert(INDEX, HeaderValue::from(index.0));
+    match age {
+        Age::Present => None,
+        Age::Past(silent) => headers.insert(AGE, HeaderValue::from(silent.as_secs())),
+        Age::Unknown => headers.insert(AGE, HeaderValue::from_static("unknown")),
+    };
     if let Ok(peers) = HeaderValue::from_str(&peers) {
         headers.insert(PEERS, peers);
     }

@@ -70,6 +70,16 @@ pub(super) fn refused(refusal: &Refusal) -> ApiError {
     ApiError::new(code, refusal.to_string())
 }
 
+/// A change of voters that was not made, wherever it was asked for.
+pub(super) fn refused_change(error: &MembershipError) -> ApiError {
+    match error {
+        MembershipError::Refused(_) => ApiError::conflict(error.to_string()),
+        MembershipError::NotLeader(_) | MembershipError::Failed(_) => {
+            ApiError::service_unavailable(error.to_string())
+        }
+    }
+}
+
 /// Where a request was meant to go: what a redirect to the leader keeps of it.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
@@ -111,8 +121,8 @@ impl Target {
     pub(super) fn unchanged(&self, error: MembershipError) -> NotDone {
         match error {
             MembershipError::NotLeader(leadership) => self.elsewhere(&leadership),
-            MembershipError::Failed(_) => {
-                NotDone::Api(ApiError::service_unavailable(error.to_string()))
+            error @ (MembershipError::Refused(_) | MembershipError::Failed(_)) => {
+                NotDone::Api(refused_change(&error))
             }
         }
     }

@@ -2,8 +2,12 @@
 //! of discoverd proposes [`Command`]s and asks who leads.
 
 mod command;
+mod contact;
+mod dial;
+mod election;
 mod frame;
 mod image;
+mod joining;
 mod log;
 mod machine;
 mod membership;
@@ -13,22 +17,26 @@ mod rpc;
 mod store;
 mod types;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use discoverd_registry::{Answer, Command, Refusal};
 use kit_tasks::Tasks;
+use openraft::ServerState;
 use openraft::error::Fatal;
-use openraft::{BasicNode, ServerState};
-use tokio::sync::{mpsc, oneshot};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
+use self::contact::Contact;
 use self::log::Log;
 use self::machine::Machine;
 use self::network::Network;
 use self::proposals::Pending;
-use self::types::{NodeId, Raft, node_id};
+use self::types::{NodeId, Raft};
 use crate::state::State;
 
+pub use self::dial::{Dial, Direct};
 pub(crate) use self::frame::MARK;
 pub(crate) use self::membership::MembershipError;
 pub(crate) use self::rpc::serve_peer;
@@ -40,7 +48,8 @@ pub use self::store::StoreError;
 pub struct RaftTiming {
     /// How often a leader shows that it is there.
     pub heartbeat: Duration,
-    /// The shortest silence after which a member stands for election; the longest is twice that.
+    /// The shortest silence after which a member stands for election; the longest is twice that. A
+    /// leader that lost touch for three times that is taken as lost.
     pub election: Duration,
     /// How long a write may wait for its quorum.
     pub write: Duration,
@@ -59,18 +68,34 @@ impl Default for RaftTiming {
     }
 }
 
+/// A leader that was not heard for so many election time-outs is taken as lost; until then requests may
+/// still be sent to it.
+const LOST_AFTER: u32 = 3;
+/// How often what depends on time alone is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long the library may take to let go of the disk, and how often that is looked at.
 const RELEASE: Duration = Duration::from_secs(5);
 const RELEASE_POLL: Duration = Duration::from_millis(2);
 
 /// Who leads, as far as this member knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Leadership {
     /// This member.
     Me,
     /// The member at this address.
     Other(String),
     /// Nobody known.
+    Unknown,
+}
+
+/// How old what a member knows may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// It leads.
+    Present,
+    /// It heard a leader that long ago.
+    Past(Duration),
+    /// It heard no leader since it started.
     Unknown,
 }
 
@@ -111,8 +136,31 @@ pub(crate) struct Node {
     raft: Raft,
     id: NodeId,
     addr: String,
+    /// Whether there was a log when it started.
+    restarted: bool,
+    /// The first voters this server was told, itself among them or not.
+    founders: Arc<BTreeSet<String>>,
+    timing: RaftTiming,
+    dialer: Arc<dyn Dial>,
+    leader: Arc<Contact>,
+    /// Held while the members are changed.
+    changing: Arc<Mutex<()>>,
+    state: Arc<State>,
     proposals: mpsc::Sender<Pending>,
     store: Weak<redb::Database>,
+}
+
+/// What a member is started with.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    pub(crate) store: Store,
+    pub(crate) state: Arc<State>,
+    /// The address under which others find this member.
+    pub(crate) addr: &'a str,
+    /// The first voters, this member among them or not; once there is a log, its voters count.
+    pub(crate) peers: &'a [String],
+    pub(crate) timing: RaftTiming,
+    pub(crate) dialer: Arc<dyn Dial>,
 }
 
 impl std::fmt::Debug for Node {
@@ -125,37 +173,40 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// Starts the member at `addr`. `peers` are the first voters, itself among them; once there is a
-    /// log, the voters are those of the log.
-    pub(crate) async fn start(
-        tasks: &Tasks,
-        store: Store,
-        state: Arc<State>,
-        addr: &str,
-        peers: &[String],
-        timing: RaftTiming,
-    ) -> Result<Self, RaftError> {
-        let id = store.node_id(node_id(addr))?;
-        let (machine, disk) = (Machine::open(store.clone(), state)?, store.observe());
+    /// Starts the member. It goes on from its store's log, or founds or joins a cluster in the
+    /// background.
+    pub(crate) async fn start(tasks: &Tasks, start: Start<'_>) -> Result<Self, RaftError> {
+        let Start { store, state, addr, peers, timing, dialer } = start;
+        let id = store.node_id(rand::random())?;
+        let restarted = store.last_entry()?.is_some() || store.purged()?.is_some();
+        let machine = Machine::open(store.clone(), Arc::clone(&state))?;
+        let disk = store.observe();
         let config = Arc::new(library_config(timing).validate().map_err(RaftError::library)?);
-        let raft = Raft::new(id, config, Network, Log::new(store), machine).await;
+        let leader = Arc::default();
+        let network = Network { dialer: Arc::clone(&dialer) };
+        let raft = Raft::new(id, config, network, Log::new(store), machine).await;
         let raft = raft.map_err(RaftError::library)?;
         let proposals = proposals::start(tasks, raft.clone(), timing.write);
-        let node = Self { raft, id, addr: addr.to_owned(), proposals, store: disk };
-        node.initialize(peers).await?;
+        let (addr, founders) = (addr.to_owned(), Arc::new(peers.iter().cloned().collect()));
+        let (changing, store) = (Arc::default(), disk);
+        let node = Self {
+            raft,
+            id,
+            addr,
+            restarted,
+            founders,
+            timing,
+            dialer,
+            leader,
+            changing,
+            state,
+            proposals,
+            store,
+        };
+        node.found_alone().await?;
+        node.spawn_elections(tasks);
         node.spawn_keeper(tasks);
         Ok(node)
-    }
-
-    /// Writes the first voters where there is no log yet.
-    async fn initialize(&self, peers: &[String]) -> Result<(), RaftError> {
-        if self.raft.is_initialized().await.map_err(RaftError::library)? {
-            return Ok(());
-        }
-        let id = |peer: &str| if peer == self.addr { self.id } else { node_id(peer) };
-        let voters = peers.iter().map(|peer| (id(peer), BasicNode::new(peer)));
-        let voters: std::collections::BTreeMap<_, _> = voters.collect();
-        self.raft.initialize(voters).await.map_err(RaftError::library)
     }
 
     /// Puts a command to the log and waits until it was applied here.
@@ -168,20 +219,47 @@ impl Node {
         answer.await.unwrap_or(Err(ProposeError::Unconfirmed))
     }
 
-    /// Who leads.
+    /// Who leads and can be reached: nobody, once a leader lost its quorum or was not heard for long.
     pub(crate) fn leadership(&self) -> Leadership {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
-        match metrics.current_leader {
-            Some(leader) if leader == self.id && metrics.state == ServerState::Leader => {
-                Leadership::Me
+        let span = self.patience_with_silence();
+        let (state, leader) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            let leader = metrics.current_leader.map(|id| {
+                let node = metrics.membership_config.membership().get_node(&id);
+                (id, node.map(|node| node.addr.clone()))
+            });
+            (metrics.state, leader)
+        };
+        match leader {
+            Some((id, _)) if id == self.id => {
+                let held = self.since_quorum().is_some_and(|since| since <= span);
+                if state == ServerState::Leader && held {
+                    Leadership::Me
+                } else {
+                    Leadership::Unknown
+                }
             }
-            Some(leader) if leader != self.id => {
-                let node = metrics.membership_config.membership().get_node(&leader);
-                node.map_or(Leadership::Unknown, |node| Leadership::Other(node.addr.clone()))
+            Some((_, Some(addr))) if self.leader.silent().is_some_and(|silent| silent <= span) => {
+                Leadership::Other(addr)
             }
             Some(_) | None => Leadership::Unknown,
         }
+    }
+
+    /// How long a member may be silent before it is taken as lost.
+    fn patience_with_silence(&self) -> Duration {
+        self.timing.election * LOST_AFTER
+    }
+
+    /// How old what this member answers may be.
+    pub(crate) fn age(&self) -> Age {
+        let silent = match self.since_quorum() {
+            Some(since) if since <= self.patience_with_silence() => return Age::Present,
+            since @ Some(_) => since.filter(|since| *since != Duration::MAX),
+            None => self.leader.silent(),
+        };
+        silent.map_or(Age::Unknown, Age::Past)
     }
 
     /// How long ago a quorum last agreed that this member leads. None while it does not lead; zero for
@@ -203,9 +281,9 @@ impl Node {
         &self.addr
     }
 
-    /// Waits until somebody is known to lead.
-    pub(crate) async fn leader_known(&self) {
-        self.until(|node| node.leadership() != Leadership::Unknown).await;
+    /// Waits until this member has something to answer with: a log, or a leader that it follows.
+    pub(crate) async fn of_use(&self) {
+        self.until(|node| node.is_founded() || node.leadership() != Leadership::Unknown).await;
     }
 
     /// Waits until the log has ended because its disk failed, and says how. Never returns when it ends
@@ -227,7 +305,8 @@ impl Node {
             if holds(self) {
                 return;
             }
-            if changes.changed().await.is_err() {
+            // What is waited for may depend on time too.
+            if let Ok(Err(_)) = tokio::time::timeout(LOOK, changes.changed()).await {
                 std::future::pending::<()>().await;
             }
         }
@@ -255,8 +334,11 @@ fn library_config(timing: RaftTiming) -> openraft::Config {
     openraft::Config {
         cluster_name: "discoverd".to_owned(),
         heartbeat_interval: millis(timing.heartbeat),
-        election_timeout_min: millis(timing.election),
-        election_timeout_max: millis(timing.election * 2),
+        // The longest one is also how long a voter that heard its leader votes for nobody else.
+        election_timeout_min: millis(timing.election).saturating_sub(1),
+        election_timeout_max: millis(timing.election),
+        // See `election`.
+        enable_elect: false,
         // A chunk must fit a frame in its text form, where a byte takes up to four characters.
         snapshot_max_chunk_size: 1 << 20,
         install_snapshot_timeout: 10_000,

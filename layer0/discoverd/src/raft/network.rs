@@ -1,6 +1,7 @@
 //! Asking other members: one connection each, made when it is needed and dropped at the first fault.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::{
@@ -13,26 +14,28 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, BasicNode};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::frame::{self, MARK, Request, Response};
+use super::dial::{Dial, connect};
+use super::frame::{self, Request, Response};
 use super::types::{NodeId, Types};
 
-/// How long a connect may take.
-const CONNECT: Duration = Duration::from_secs(1);
-/// The pause before an unreachable member is tried again.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The first pause before an unreachable member is tried again; it doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Makes connections.
 #[derive(Debug)]
-pub(crate) struct Network;
+pub(crate) struct Network {
+    pub(super) dialer: Arc<dyn Dial>,
+}
 
 /// The way to one member.
 #[derive(Debug)]
 pub(crate) struct Peer {
     id: NodeId,
     addr: String,
+    dialer: Arc<dyn Dial>,
     stream: Option<TcpStream>,
 }
 
@@ -42,7 +45,7 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Peer {
-        Peer { id: target, addr: node.addr.clone(), stream: None }
+        Peer { id: target, addr: node.addr.clone(), dialer: Arc::clone(&self.dialer), stream: None }
     }
 }
 
@@ -53,6 +56,10 @@ impl Peer {
         option: RPCOption,
     ) -> Result<Response, Failure<E>> {
         match tokio::time::timeout(option.hard_ttl(), self.exchange(&bytes)).await {
+            Ok(Ok(Response::Stranger)) => {
+                self.stream = None;
+                Err(Unreachable::new(&AnyError::error("another member has this address")).into())
+            }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
                 self.stream = None;
@@ -68,7 +75,7 @@ impl Peer {
     async fn exchange(&mut self, bytes: &[u8]) -> io::Result<Response> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => connect(&self.addr).await?,
+            None => connect(self.dialer.as_ref(), &self.addr).await?,
         };
         frame::write(&mut stream, bytes).await?;
         let response = frame::read(&mut stream).await?;
@@ -80,13 +87,6 @@ impl Peer {
     fn refused<E: std::error::Error>(&self, error: RaftError<NodeId, E>) -> Failure<E> {
         RPCError::RemoteError(RemoteError::new(self.id, error))
     }
-}
-
-async fn connect(addr: &str) -> io::Result<TcpStream> {
-    let mut stream = tokio::time::timeout(CONNECT, TcpStream::connect(addr)).await??;
-    stream.set_nodelay(true)?;
-    stream.write_all(&[MARK]).await?;
-    Ok(stream)
 }
 
 /// A member that answers another question than the one asked.
@@ -105,17 +105,17 @@ impl RaftNetwork<Types> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, Failure<openraft::error::Infallible>> {
         let half = u64::try_from(rpc.entries.len() / 2).unwrap_or(u64::MAX).max(1);
-        let bytes = match frame::encode(&Request::Append(rpc)) {
+        let bytes = match frame::encode(&Request::Append(self.id, rpc)) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 return Err(PayloadTooLarge::new_entries_hint(half).into());
             }
             Err(error) => return Err(unencodable(&error)),
         };
-        match self.ask(bytes, option).await? {
-            Response::Append(answer) => answer.map_err(|error| self.refused(error)),
-            Response::Vote(_) | Response::Snapshot(_) => Err(confused()),
-        }
+        let Response::Append(answer) = self.ask(bytes, option).await? else {
+            return Err(confused());
+        };
+        answer.map_err(|error| self.refused(error))
     }
 
     async fn install_snapshot(
@@ -123,11 +123,12 @@ impl RaftNetwork<Types> for Peer {
         rpc: InstallSnapshotRequest<Types>,
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<NodeId>, Failure<InstallSnapshotError>> {
-        let bytes = frame::encode(&Request::Snapshot(rpc)).map_err(|error| unencodable(&error))?;
-        match self.ask(bytes, option).await? {
-            Response::Snapshot(answer) => answer.map_err(|error| self.refused(error)),
-            Response::Append(_) | Response::Vote(_) => Err(confused()),
-        }
+        let bytes =
+            frame::encode(&Request::Snapshot(self.id, rpc)).map_err(|error| unencodable(&error))?;
+        let Response::Snapshot(answer) = self.ask(bytes, option).await? else {
+            return Err(confused());
+        };
+        answer.map_err(|error| self.refused(error))
     }
 
     async fn vote(
@@ -135,14 +136,16 @@ impl RaftNetwork<Types> for Peer {
         rpc: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, Failure<openraft::error::Infallible>> {
-        let bytes = frame::encode(&Request::Vote(rpc)).map_err(|error| unencodable(&error))?;
-        match self.ask(bytes, option).await? {
-            Response::Vote(answer) => answer.map_err(|error| self.refused(error)),
-            Response::Append(_) | Response::Snapshot(_) => Err(confused()),
-        }
+        let bytes =
+            frame::encode(&Request::Vote(self.id, rpc)).map_err(|error| unencodable(&error))?;
+        let Response::Vote(answer) = self.ask(bytes, option).await? else {
+            return Err(confused());
+        };
+        answer.map_err(|error| self.refused(error))
     }
 
     fn backoff(&self) -> Backoff {
-        Backoff::new(std::iter::repeat(PAUSE))
+        let doubled = |pause: &Duration| Some((*pause * 2).min(PAUSE_MAX));
+        Backoff::new(std::iter::successors(Some(PAUSE), doubled))
     }
 }

@@ -6,8 +6,8 @@ use openraft::BasicNode;
 
 use super::command::{Answers, Proposal};
 
-/// A member's id: made from its first address, kept in its store, so that it survives a change of
-/// address.
+/// A member's id: drawn at random for each new store and kept in it. It names the disk, not the address:
+/// a store that was lost never comes back under its id.
 pub(crate) type NodeId = u64;
 
 openraft::declare_raft_types!(
@@ -30,10 +30,3 @@ pub(crate) type SnapshotMeta = openraft::SnapshotMeta<NodeId, BasicNode>;
 pub(crate) type Snapshot = openraft::Snapshot<Types>;
 pub(crate) type StoredMembership = openraft::StoredMembership<NodeId, BasicNode>;
 pub(crate) type Raft = openraft::Raft<Types>;
-
-/// FNV-1a: any stable spread over 64 bits does.
-pub(crate) fn node_id(addr: &str) -> NodeId {
-    addr.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}

@@ -193,7 +193,7 @@ async fn fifty_power_cuts_lose_nothing_that_was_acknowledged() {
     for round in 0..rounds {
         let disk = FragileDisk::holding(image.clone());
         let clock = Arc::new(HandClock::default());
-        let deps = Deps { clock, disk: Disk::Backend(Box::new(disk.clone())) };
+        let deps = Deps { clock, disk: Disk::Backend(Box::new(disk.clone())), ..Deps::default() };
         let tasks = Tasks::root("round");
         let settings = discoverd::Config {
             raft: RaftTiming { snapshot_after: 50, ..RaftTiming::default() },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use discoverd::{Deps, Disk};
+use discoverd::Deps;
 use discoverd_api::{EventKind, Instance, ServiceConfig};
 
 use crate::support::{HandClock, Server, config, patiently, until};
@@ -20,7 +20,7 @@ async fn pass(server: &Server, clock: &HandClock, seconds: u32, alive: &[&Instan
 
 async fn start(dir: &tempfile::TempDir) -> (Server, Arc<HandClock>) {
     let clock = Arc::new(HandClock::default());
-    let deps = Deps { clock: Arc::clone(&clock) as _, disk: Disk::Directory };
+    let deps = Deps { clock: Arc::clone(&clock) as _, ..Deps::default() };
     (Server::start_with(config(dir.path()), deps).await, clock)
 }
 

@@ -1,11 +1,14 @@
-//! One server, or three, in this process on ports of the system's choice, asked over real sockets.
+//! One server, or several, in this process, asked over real sockets.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod cluster;
 mod dns;
 mod durability;
 mod expiry;
+mod forming;
 mod golden;
+mod lab;
+mod members;
+mod partitions;
 mod support;
 mod surface;
 mod watch;

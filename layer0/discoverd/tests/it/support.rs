@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use discoverd::{Config, Deps, Disk};
+use discoverd::{Config, Deps};
 use discoverd_api::{Client, Servers};
-use kit_clock::{Clock, Mono, SystemClock, Wall};
+use kit_clock::{Clock, Mono, Wall};
 use kit_tasks::{Running, Tasks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -47,7 +46,7 @@ pub(crate) fn config(dir: &Path) -> Config {
 
 impl Server {
     pub(crate) async fn start(config: Config) -> Self {
-        let deps = Deps { clock: Arc::new(SystemClock::start()), disk: Disk::Directory };
+        let deps = Deps::default();
         Self::start_with(config, deps).await
     }
 
