@@ -61,17 +61,37 @@ impl Hub {
         Subscription { live: self.live.subscribe() }
     }
 
-    /// Follows the table from its present end. Called once the schema is there.
-    pub(crate) fn start(&self, tasks: &Tasks, pool: &Pool, listener: Listener) {
+    /// Follows the table from its present end, which is found before this returns: whoever subscribes
+    /// afterwards misses nothing. Called once the schema is there.
+    pub(crate) async fn start(&self, tasks: &Tasks, pool: &Pool, listener: Listener) {
+        let mut pause = pauses();
+        let last = loop {
+            match present_end(pool).await {
+                Ok(last) => break last,
+                // The failure was logged where it arose.
+                Err(_) => tokio::time::sleep(pause.next_delay()).await,
+            }
+        };
         let (live, pool) = (self.live.clone(), pool.clone());
-        tasks.spawn_until_stop("events", follow(live, pool, listener));
+        tasks.spawn_until_stop("events", follow(live, pool, listener, last));
     }
 }
 
-async fn follow(live: broadcast::Sender<Arc<Event>>, pool: Pool, mut listener: Listener) {
-    let mut pause =
-        Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rand::random());
-    let mut last = None;
+fn pauses() -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rand::random())
+}
+
+async fn present_end(pool: &Pool) -> Answer<i64> {
+    events::newest_id(&pool.client().await?).await
+}
+
+async fn follow(
+    live: broadcast::Sender<Arc<Event>>,
+    pool: Pool,
+    mut listener: Listener,
+    mut last: i64,
+) {
+    let mut pause = pauses();
     loop {
         match catch_up(&live, &pool, &mut last).await {
             Ok(()) => {
@@ -87,28 +107,45 @@ async fn follow(live: broadcast::Sender<Arc<Event>>, pool: Pool, mut listener: L
     }
 }
 
-/// Hands out all events after `last`; at first only finds where the table ends.
-async fn catch_up(
-    live: &broadcast::Sender<Arc<Event>>,
-    pool: &Pool,
-    last: &mut Option<i64>,
-) -> Answer<()> {
+/// Hands out all events after `last`.
+async fn catch_up(live: &broadcast::Sender<Arc<Event>>, pool: &Pool, last: &mut i64) -> Answer<()> {
     let client = pool.client().await?;
-    let mut after = match *last {
-        Some(after) => after,
-        None => *last.insert(events::newest_id(&client).await?),
-    };
     loop {
-        let batch = events::after(&client, after, BATCH).await?;
+        let batch = events::after(&client, *last, BATCH).await?;
         let is_last = i64::try_from(batch.len()).is_ok_and(|count| count < BATCH);
         for event in batch {
-            after = event.id;
+            *last = event.id;
             // Nobody may be listening.
             drop(live.send(Arc::new(event)));
         }
-        *last = Some(after);
         if is_last {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kit_pg::test_server::TestDatabase;
+
+    use super::*;
+    use crate::server::MIGRATIONS;
+
+    #[tokio::test]
+    async fn an_event_of_the_first_moment_is_not_taken_for_an_old_one() {
+        let database = TestDatabase::create().await;
+        kit_pg::migrate(database.settings(), MIGRATIONS).await.unwrap();
+        // With one connection everybody waits for the one before.
+        let pool = Pool::new(database.settings(), 1).unwrap();
+        let tasks = Tasks::root("test");
+        let hub = Hub::new();
+        let listener = kit_pg::listen(&tasks, database.settings(), "events");
+        hub.start(&tasks, &pool, listener).await;
+        let mut subscription = hub.subscribe();
+        let insert = "INSERT INTO events (object_type, object_id) VALUES ('app', 'first')";
+        pool.client().await.unwrap().batch_execute(insert).await.unwrap();
+        let event = tokio::time::timeout(Duration::from_secs(60), subscription.next_event());
+        assert_eq!(event.await.expect("in time").unwrap().object_id, "first");
+        tasks.shutdown(Duration::from_secs(60)).await;
     }
 }

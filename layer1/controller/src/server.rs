@@ -144,7 +144,7 @@ async fn prepare(controller: Controller, ready: watch::Sender<bool>) {
         tokio::time::sleep(pause.next_delay()).await;
     }
     let listener = kit_pg::listen(controller.tasks(), database, EVENTS);
-    controller.hub().start(controller.tasks(), pool, listener);
+    controller.hub().start(controller.tasks(), pool, listener).await;
     ready.send_replace(true);
     tracing::info!("ready");
 }
