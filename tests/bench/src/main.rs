@@ -4,6 +4,7 @@
 
 mod figures;
 mod memory;
+mod network;
 mod proxies;
 mod push;
 mod registry;
@@ -33,6 +34,15 @@ enum Bench {
     },
     /// Memory of the idle platform, by process
     Memory,
+    /// Throughput and round trip between jobs, on one host and across two, beside bare links
+    Network {
+        /// How often each
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Seconds of each load
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+    },
     /// Registrations, reads and watches of three discoverds, beside three etcds
     Registry {
         /// How often each
@@ -55,6 +65,7 @@ fn main() {
         Bench::Start { rounds } => start::measure(rounds),
         Bench::Router { rounds, seconds } => router::measure(rounds, seconds),
         Bench::Memory => memory::measure(),
+        Bench::Network { rounds, seconds } => network::measure(rounds, seconds),
         Bench::Registry { rounds, seconds } => registry::measure(rounds, seconds),
         Bench::Push { rounds } => push::measure(rounds),
     }

@@ -4,6 +4,7 @@ mod jobs;
 mod load;
 mod node;
 mod platform;
+pub mod several;
 mod shared;
 
 pub use jobs::{Output, Run};

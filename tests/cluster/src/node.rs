@@ -14,7 +14,7 @@ use host_api::{HostClient, NetworkConfig};
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-static TURN: Mutex<()> = Mutex::new(());
+pub(crate) static TURN: Mutex<()> = Mutex::new(());
 
 /// A host with its daemon. The last one to hold the host ends it.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ mod fences;
 mod full_disk;
 mod kills;
 mod one_job;
+mod overlay;
 mod platform;
 mod pushes;
 mod talking;
