@@ -20,7 +20,7 @@ pub(super) async fn set(
     match context.node.propose(wire::set_meta(&service, &meta)).await {
         Ok(Answer::MetaStored(index)) => Ok(Json(ServiceMeta { index: index.0, ..meta })),
         Ok(Answer::Done) => Ok(Json(meta)),
-        Err(error) => Err(target.not_done(error)),
+        Err(error) => Err(target.not_done_once(error)),
     }
 }
 

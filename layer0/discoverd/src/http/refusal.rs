@@ -117,6 +117,20 @@ impl Target {
         }
     }
 
+    /// [`not_done`](Self::not_done) for what must not be done twice. A server that stopped leading cannot
+    /// tell what becomes of a command it took, so the client is sent nowhere and told not to repeat it.
+    pub(super) fn not_done_once(&self, error: ProposeError) -> NotDone {
+        match error {
+            ProposeError::Refused(_) => self.not_done(error),
+            ProposeError::NotLeader(_) | ProposeError::Unconfirmed => NotDone::Api(
+                ApiError::service_unavailable(
+                    "discoverd: the write was not confirmed, it may have been done: read again",
+                )
+                .with_retry(false),
+            ),
+        }
+    }
+
     /// What a change of voters that was not carried out is answered with.
     pub(super) fn unchanged(&self, error: MembershipError) -> NotDone {
         match error {

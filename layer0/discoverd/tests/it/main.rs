@@ -7,6 +7,7 @@ mod expiry;
 mod forming;
 mod golden;
 mod lab;
+mod linearizability;
 mod members;
 mod partitions;
 mod support;

@@ -1,5 +1,6 @@
 //! Servers to test against, and a client that shows every byte.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -109,21 +110,28 @@ pub(crate) async fn ask(
     headers: &str,
     body: &str,
 ) -> Answer {
+    patiently("an answer", try_ask(addr, method, path, headers, body)).await.unwrap()
+}
+
+/// [`ask`] of a server that may be gone.
+pub(crate) async fn try_ask(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> io::Result<Answer> {
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
     );
-    let whole = patiently("an answer", async {
-        let mut stream = TcpStream::connect(addr).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut whole = String::new();
-        stream.read_to_string(&mut whole).await.unwrap();
-        whole
-    })
-    .await;
-    let (head, body) = whole.split_once("\r\n\r\n").unwrap();
+    let mut stream = TcpStream::connect(addr).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut whole = String::new();
+    stream.read_to_string(&mut whole).await?;
+    let (head, body) = whole.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head: head.replace("\r\n", "\n"), body: body.to_owned() }
+    Ok(Answer { status, head: head.replace("\r\n", "\n"), body: body.to_owned() })
 }
 
 /// A clock that moves when it is told to.
