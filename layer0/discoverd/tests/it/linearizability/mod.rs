@@ -173,13 +173,16 @@ fn key(round: u64, key: u64) -> String {
 
 /// The calls of one key: what was not answered counts when somebody saw what it wrote.
 fn calls(records: &[Record]) -> Vec<Call> {
-    let mut written = BTreeMap::new();
+    let (mut written, mut writers) = (BTreeMap::new(), BTreeMap::new());
     for record in records {
-        if let Seen::Read(Version { index, writer }) = record.seen
-            && let Some(before) = written.insert(writer, index)
-        {
-            assert!(before == index || writer == 0, "{writer} wrote {before} and {index}");
-        }
+        let (index, writer) = match record.seen {
+            Seen::Read(Version { index, writer }) => (index, writer),
+            Seen::Stored { stored, writer, .. } => (stored, writer),
+            Seen::Refused { .. } | Seen::Unknown { .. } => continue,
+        };
+        let (before, other) = (written.insert(writer, index), writers.insert(index, writer));
+        assert_eq!(before.unwrap_or(index), index, "{writer} wrote one version");
+        assert_eq!(other.unwrap_or(writer), writer, "{index} was written by one");
     }
     let call = |record: &Record| {
         let Record { seen, asked, answered } = *record;
@@ -200,7 +203,7 @@ fn calls(records: &[Record]) -> Vec<Call> {
 }
 
 /// One fault, and its end.
-async fn fault(lab: &mut Lab, random: &mut StdRng) {
+async fn fault(lab: &mut Lab, random: &mut StdRng) -> String {
     let leader = lab.leader_seen_by(1).await;
     // Every second time it is the leader.
     let any: N = random.random_range(1..=3);
@@ -224,7 +227,7 @@ async fn fault(lab: &mut Lab, random: &mut StdRng) {
             lab.heal();
         }
     }
-    println!("{} of {target} for {lasts:?}", ["kill", "pause", "partition"][kind]);
+    format!("{} of {target} for {lasts:?}", ["kill", "pause", "partition"][kind])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -254,7 +257,7 @@ async fn swaps_of_metadata_fit_one_order_under_kill_pause_and_partition() {
         tasks.spawn_until_stop("contender", contender.run());
     }
     for next in 1..=rounds {
-        fault(&mut lab, &mut random).await;
+        println!("{}", fault(&mut lab, &mut random).await);
         lab.leader().await;
         round.store(next.min(rounds - 1), Ordering::SeqCst);
     }
