@@ -5,6 +5,7 @@
 mod figures;
 mod memory;
 mod network;
+mod placement;
 mod proxies;
 mod push;
 mod registry;
@@ -52,6 +53,12 @@ enum Bench {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
+    /// Jobs placed on thousands of simulated hosts, by one thread
+    Placement {
+        /// How often each
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// From `git push` to the first answer, split by step
     Push {
         /// How many pushes after the first
@@ -60,13 +67,15 @@ enum Bench {
     },
 }
 
-fn main() {
+fn main() -> anyhow::Result<()> {
     match Bench::parse() {
         Bench::Start { rounds } => start::measure(rounds),
         Bench::Router { rounds, seconds } => router::measure(rounds, seconds),
         Bench::Memory => memory::measure(),
         Bench::Network { rounds, seconds } => network::measure(rounds, seconds),
         Bench::Registry { rounds, seconds } => registry::measure(rounds, seconds),
+        Bench::Placement { rounds } => placement::measure(rounds)?,
         Bench::Push { rounds } => push::measure(rounds),
     }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The hosts while a plan is made: what each has left, and whether a job may go there. Hosts are
 //! numbered, so that ranking thousands of them compares numbers and not texts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kit_clock::Mono;
 use kit_ids::HostId;
@@ -13,7 +13,22 @@ use crate::{Host, HostState, Policy, Process, Reservation, Snapshot};
 pub(crate) struct Fleet<'a> {
     slots: Vec<Slot<'a>>,
     numbers: BTreeMap<&'a HostId, usize>,
+    /// The serving hosts, the least loaded first. Made when the first job is to be placed.
+    order: Option<BTreeSet<Place>>,
 }
+
+/// A host's place among those that serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    load: u64,
+    /// Jobs that reserve nothing spread too.
+    jobs: u32,
+    salt: u64,
+    number: usize,
+}
+
+/// A full host's load.
+const FULL: u64 = 1 << 20;
 
 /// One host.
 #[derive(Debug)]
@@ -22,9 +37,8 @@ pub(crate) struct Slot<'a> {
     host: &'a Host,
     pub(crate) standing: Standing,
     used: Reservation,
-    /// How full the host is, by its scarcer resource: 1024 is full.
-    pub(crate) load: u64,
-    /// Breaks ties between equally good hosts, differently for each process type.
+    jobs: u32,
+    /// Breaks ties between equally good hosts.
     salt: u64,
 }
 
@@ -60,18 +74,22 @@ impl<'a> Fleet<'a> {
                 host,
                 standing: standing(host.state, policy, now),
                 used: Reservation::default(),
-                load: 0,
-                salt: hash(id.as_str()),
+                jobs: 0,
+                salt: mix(hash(id.as_str())),
             })
             .collect();
         let numbers = slots.iter().enumerate().map(|(number, slot)| (slot.id, number)).collect();
-        let mut fleet = Self { slots, numbers };
-        for job in &snapshot.jobs {
-            if let Some(number) = fleet.number(&job.host) {
-                fleet.reserve(number, job.reservation);
-            }
-        }
-        fleet
+        Self { slots, numbers, order: None }
+    }
+
+    /// When the next of the awaited hosts counts as lost.
+    pub(crate) fn next_loss(&self, policy: &Policy) -> Option<Mono> {
+        let awaited = self.slots.iter().filter(|slot| slot.standing == Standing::Awaited);
+        let lost_at = awaited.filter_map(|slot| match slot.host.state {
+            HostState::Silent { since } => Some(since + policy.lost_after),
+            HostState::Serving | HostState::Draining => None,
+        });
+        lost_at.min()
     }
 
     pub(crate) fn number(&self, host: &HostId) -> Option<usize> {
@@ -80,6 +98,10 @@ impl<'a> Fleet<'a> {
 
     pub(crate) fn slot(&self, number: usize) -> &Slot<'a> {
         &self.slots[number]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = (usize, &Slot<'a>)> {
@@ -91,13 +113,33 @@ impl<'a> Fleet<'a> {
         self.number(host).map_or(Standing::Lost, |number| self.slots[number].standing)
     }
 
+    /// The serving hosts, the least loaded first.
+    pub(crate) fn least_loaded(&mut self) -> impl Iterator<Item = (usize, &Slot<'a>)> {
+        let slots = &self.slots;
+        let order = self.order.get_or_insert_with(|| {
+            let serving = slots.iter().enumerate();
+            let serving = serving.filter(|(_, slot)| slot.standing == Standing::Serving);
+            serving.map(|(number, slot)| slot.place(number)).collect()
+        });
+        order.iter().map(|place| (place.number, &slots[place.number]))
+    }
+
     pub(crate) fn reserve(&mut self, number: usize, reservation: Reservation) {
         let slot = &mut self.slots[number];
-        slot.used.memory.0 = slot.used.memory.0.saturating_add(reservation.memory.0);
-        slot.used.cpu.0 = slot.used.cpu.0.saturating_add(reservation.cpu.0);
-        let part = |used: u64, of: u64| used.saturating_mul(1024) / of.max(1);
-        let (used, of) = (slot.used, slot.host.capacity);
-        slot.load = part(used.memory.0, of.memory.0).max(part(used.cpu.0, of.cpu.0));
+        let before = slot.place(number);
+        slot.add(reservation);
+        let after = slot.place(number);
+        if let Some(order) = &mut self.order
+            && order.remove(&before)
+        {
+            order.insert(after);
+        }
+    }
+
+    /// Counts a job that is there already: as [`reserve`](Self::reserve), before any is placed.
+    pub(crate) fn count(&mut self, number: usize, reservation: Reservation) {
+        debug_assert!(self.order.is_none(), "jobs that are there are counted first");
+        self.slots[number].add(reservation);
     }
 }
 
@@ -123,9 +165,32 @@ impl Slot<'_> {
         wanted.memory <= free.memory && wanted.cpu <= free.cpu
     }
 
-    /// A number that orders equally good hosts, another one for each `seed`.
-    pub(crate) fn tie(&self, seed: u64) -> u64 {
-        mix(self.salt ^ seed)
+    /// How full the host is, by its scarcer resource.
+    pub(crate) fn load(&self) -> u64 {
+        let part = |used: u64, of: u64| {
+            u64::try_from(u128::from(used) * u128::from(FULL) / u128::from(of.max(1)))
+                .unwrap_or(u64::MAX)
+        };
+        let (used, of) = (self.used, self.host.capacity);
+        part(used.memory.0, of.memory.0).max(part(used.cpu.0, of.cpu.0))
+    }
+
+    pub(crate) fn jobs(&self) -> u32 {
+        self.jobs
+    }
+
+    pub(crate) fn salt(&self) -> u64 {
+        self.salt
+    }
+
+    fn add(&mut self, reservation: Reservation) {
+        self.used.memory.0 = self.used.memory.0.saturating_add(reservation.memory.0);
+        self.used.cpu.0 = self.used.cpu.0.saturating_add(reservation.cpu.0);
+        self.jobs = self.jobs.saturating_add(1);
+    }
+
+    fn place(&self, number: usize) -> Place {
+        Place { load: self.load(), jobs: self.jobs, salt: self.salt, number }
     }
 }
 
@@ -139,7 +204,7 @@ fn standing(state: HostState, policy: &Policy, now: Mono) -> Standing {
 }
 
 /// FNV-1a: any even spread does, as long as it is the same on every machine.
-pub(crate) fn hash(text: &str) -> u64 {
+fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
         (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })

@@ -19,6 +19,8 @@ mod plan;
 mod planner;
 mod policy;
 mod ranking;
+mod roll;
+mod single;
 mod snapshot;
 mod volumes;
 
@@ -27,6 +29,7 @@ pub use plan::{
 };
 pub use planner::plan;
 pub use policy::Policy;
+pub use single::{Offer, choose};
 pub use snapshot::{
     Formation, FormationKey, Host, HostState, Job, JobState, Process, ProcessName, Refusal,
     Reservation, Retry, Snapshot, Volume, VolumeNeed, VolumeState,

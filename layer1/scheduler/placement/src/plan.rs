@@ -22,12 +22,15 @@ pub struct Plan {
     pub held: Vec<Held>,
     /// Jobs on lost hosts: whatever they are doing, they count for nothing.
     pub lost: Vec<JobId>,
+    /// When the next silent host counts as lost.
+    pub next_loss: Option<Mono>,
 }
 
 impl Plan {
     /// The next moment at which time alone changes the plan.
     pub fn next_due(&self) -> Option<Mono> {
-        self.unplaced.iter().filter_map(|unplaced| unplaced.reason.until()).min()
+        let waiting = self.unplaced.iter().filter_map(|unplaced| unplaced.reason.until());
+        waiting.chain(self.next_loss).min()
     }
 
     /// The starts.

@@ -4,53 +4,50 @@
 use std::collections::BTreeMap;
 
 use kit_clock::Mono;
-use kit_ids::{AppId, HostId, JobId};
+use kit_ids::HostId;
 
 mod reasons;
 
-use self::reasons::refused;
-use crate::fleet::{Fleet, Standing, hash};
+pub(crate) use self::reasons::nowhere;
+use self::reasons::{no_room, refused};
+use crate::fleet::{Fleet, Slot, Standing};
 use crate::plan::{Held, Plan, Start, StartReason, Step, Stop, StopReason, Unplaceable, Unplaced};
 use crate::ranking::Ranking;
+use crate::roll::{Called, CalledType, Roll, There};
 use crate::volumes::FreeVolumes;
 use crate::{
-    Formation, FormationKey, Job, JobState, Policy, Process, ProcessName, Refusal, Retry, Snapshot,
-    VolumeUse,
+    FormationKey, Job, JobState, Policy, Process, ProcessName, Refusal, Retry, Snapshot, VolumeUse,
 };
 
 /// What to do about a snapshot.
 pub fn plan(snapshot: &Snapshot, policy: &Policy, now: Mono) -> Plan {
-    let mut planner = Planner::new(snapshot, policy, now);
+    let mut fleet = Fleet::new(snapshot, policy, now);
+    let mut roll = Roll::call(snapshot, &mut fleet);
+    let next_loss = fleet.next_loss(policy);
+    let mut planner = Planner::new(snapshot, fleet, now);
     for system in [true, false] {
-        for (key, formation) in &snapshot.formations {
-            if formation.system == system {
-                planner.reconcile(key, formation);
+        for at in 0..roll.formations.len() {
+            if roll.formations[at].formation.system == system {
+                planner.reconcile(&mut roll, at);
             }
         }
     }
-    planner.finish()
+    Plan { lost: roll.lost, next_loss, ..planner.finish() }
 }
 
 type TypeKey<'a> = (&'a FormationKey, &'a ProcessName);
-type JobsByType<'a> = BTreeMap<&'a ProcessName, Vec<&'a Job>>;
 
 struct Planner<'a> {
     now: Mono,
     generation: u64,
     fleet: Fleet<'a>,
     volumes: FreeVolumes<'a>,
-    jobs: BTreeMap<&'a FormationKey, JobsByType<'a>>,
     retries: BTreeMap<TypeKey<'a>, Vec<&'a Retry>>,
     refusals: BTreeMap<TypeKey<'a>, Vec<&'a Refusal>>,
-    /// Where jobs that were told to stop may still run, one entry a job.
-    stopping: BTreeMap<TypeKey<'a>, Vec<&'a HostId>>,
-    /// How many formations of an app have running jobs.
-    running_formations: BTreeMap<&'a AppId, usize>,
     stops: Vec<Step>,
     starts: Vec<Step>,
     unplaced: Vec<Unplaced>,
     held: Vec<Held>,
-    lost: Vec<JobId>,
 }
 
 /// One process type being planned.
@@ -78,22 +75,7 @@ impl Vacancy {
 }
 
 impl<'a> Planner<'a> {
-    fn new(snapshot: &'a Snapshot, policy: &Policy, now: Mono) -> Self {
-        let fleet = Fleet::new(snapshot, policy, now);
-        let (mut jobs, mut lost) = (BTreeMap::<_, JobsByType<'a>>::new(), Vec::new());
-        let mut stopping = BTreeMap::<TypeKey<'a>, Vec<&'a HostId>>::new();
-        for job in &snapshot.jobs {
-            if fleet.standing(&job.host) == Standing::Lost {
-                lost.push(job.id.clone());
-                continue;
-            }
-            let Some(key) = &job.formation else { continue };
-            if job.state.counts() {
-                jobs.entry(key).or_default().entry(&job.process).or_default().push(job);
-            } else {
-                stopping.entry((key, &job.process)).or_default().push(&job.host);
-            }
-        }
+    fn new(snapshot: &'a Snapshot, fleet: Fleet<'a>, now: Mono) -> Self {
         let mut retries = BTreeMap::<TypeKey<'a>, Vec<&'a Retry>>::new();
         for retry in &snapshot.retries {
             retries.entry((&retry.formation, &retry.process)).or_default().push(retry);
@@ -109,17 +91,13 @@ impl<'a> Planner<'a> {
             now,
             generation: snapshot.generation,
             volumes: FreeVolumes::new(snapshot),
-            running_formations: running_formations(&jobs),
             fleet,
-            jobs,
             retries,
             refusals,
-            stopping,
             stops: Vec::new(),
             starts: Vec::new(),
             unplaced: Vec::new(),
             held: Vec::new(),
-            lost,
         }
     }
 
@@ -131,64 +109,60 @@ impl<'a> Planner<'a> {
             steps,
             unplaced: self.unplaced,
             held: self.held,
-            lost: self.lost,
+            ..Plan::default()
         }
     }
 
-    fn reconcile(&mut self, key: &'a FormationKey, formation: &'a Formation) {
-        let mut there = self.jobs.remove(key).unwrap_or_default();
-        for (name, process) in &formation.processes {
-            let wish = Wish { key, name, process };
-            let jobs = there.remove(name).unwrap_or_default();
-            if process.count == 0 && self.must_hold(wish, formation, &jobs) {
-                self.held.push(Held { formation: key.clone(), process: name.clone() });
-            } else if process.omni {
-                self.reconcile_omni(wish, &jobs);
+    fn reconcile(&mut self, roll: &mut Roll<'a>, at: usize) {
+        let types = std::mem::take(&mut roll.formations[at].types);
+        let called = &roll.formations[at];
+        for of_type in types {
+            let wish = Wish { key: called.key, name: of_type.name, process: of_type.process };
+            if wish.process.count == 0 && must_hold(roll, called, &of_type.jobs) {
+                self.held.push(Held { formation: wish.key.clone(), process: wish.name.clone() });
+            } else if wish.process.omni {
+                self.reconcile_omni(wish, &of_type);
             } else {
-                self.reconcile_spread(wish, jobs);
+                self.reconcile_spread(wish, of_type);
             }
         }
         // Jobs of types the formation does not name are not wanted.
-        for job in there.into_values().flatten() {
-            self.stop(job, StopReason::Surplus);
+        for there in &called.unnamed {
+            self.stop(there.job, StopReason::Surplus);
         }
     }
 
-    /// A critical app keeps its last running formation.
-    fn must_hold(&self, wish: Wish<'a>, formation: &Formation, jobs: &[&Job]) -> bool {
-        let others = self.running_formations.get(&wish.key.app).copied().unwrap_or(0);
-        formation.critical && others < 2 && jobs.iter().any(|job| job.state == JobState::Running)
-    }
-
-    fn reconcile_spread(&mut self, wish: Wish<'a>, jobs: Vec<&'a Job>) {
+    fn reconcile_spread(&mut self, wish: Wish<'a>, of_type: CalledType<'a>) {
         let wanted = wish.process.count as usize;
-        let (mut staying, mut leaving): (Vec<_>, Vec<_>) =
-            jobs.into_iter().partition(|job| self.leaves(wish.process, job).is_none());
+        let CalledType { jobs, stopping, .. } = of_type;
+        let leaves = |there: &There<'a>| self.leaves(wish.process, *there).is_some();
+        if jobs.len() == wanted && !jobs.iter().any(leaves) {
+            return;
+        }
+        let (mut leaving, mut staying): (Vec<_>, Vec<_>) = jobs.into_iter().partition(leaves);
         // A leaving job goes only when enough run elsewhere, so that draining interrupts nothing.
-        let running = staying.iter().filter(|job| job.state == JobState::Running).count();
+        let running = staying.iter().filter(|there| there.job.state == JobState::Running).count();
         sort_for_stopping(&mut leaving);
         let dispensable = leaving.len().saturating_sub(wanted.saturating_sub(running));
-        for job in &leaving[..dispensable] {
-            let reason = self.leaves(wish.process, job).unwrap_or(StopReason::Surplus);
-            self.stop(job, reason);
+        for there in &leaving[..dispensable] {
+            let reason = self.leaves(wish.process, *there).unwrap_or(StopReason::Surplus);
+            self.stop(there.job, reason);
         }
         sort_for_stopping(&mut staying);
         let surplus = staying.len().saturating_sub(wanted);
-        for job in staying.drain(..surplus) {
-            self.stop(job, StopReason::Surplus);
+        for there in staying.drain(..surplus) {
+            self.stop(there.job, StopReason::Surplus);
         }
         let missing = wanted - staying.len();
-        let missing = missing - self.await_stopping(wish, missing, None);
+        let missing = missing - self.await_stopping(wish, missing, stopping.len());
         if missing > 0 {
             self.fill(wish, &staying, missing);
         }
     }
 
-    /// How many of the `missing` must wait for as many jobs that were told to stop, anywhere or on one
-    /// host: such a job may run for as long as its host has not said that it ended.
-    fn await_stopping(&mut self, wish: Wish<'a>, missing: usize, on: Option<&'a HostId>) -> usize {
-        let stopping = self.stopping.get(&(wish.key, wish.name)).map_or(&[][..], Vec::as_slice);
-        let stopping = stopping.iter().filter(|host| on.is_none_or(|on| on == **host)).count();
+    /// How many of the `missing` must wait for as many jobs that were told to stop: such a job may run
+    /// for as long as its host has not said that it ended.
+    fn await_stopping(&mut self, wish: Wish<'a>, missing: usize, stopping: usize) -> usize {
         let waiting = missing.min(stopping);
         if waiting > 0 {
             self.leave_unplaced(wish, waiting, Unplaceable::StillStopping);
@@ -197,22 +171,21 @@ impl<'a> Planner<'a> {
     }
 
     /// Why a job should go elsewhere. One that keeps data does not: elsewhere its data is not.
-    fn leaves(&self, process: &Process, job: &Job) -> Option<StopReason> {
-        let slot = self.fleet.slot(self.fleet.number(&job.host)?);
-        if process.keeps_data() {
-            return None;
-        }
+    fn leaves(&self, process: &Process, there: There<'a>) -> Option<StopReason> {
+        let slot = self.fleet.slot(there.host);
         match slot.standing {
-            Standing::Draining => Some(StopReason::Draining),
-            Standing::Serving | Standing::Awaited if !slot.has_tags(process) => {
+            Standing::Draining if !process.keeps_data() => Some(StopReason::Draining),
+            Standing::Serving | Standing::Awaited
+                if !slot.has_tags(process) && !process.keeps_data() =>
+            {
                 Some(StopReason::TagsChanged)
             }
-            Standing::Serving | Standing::Awaited | Standing::Lost => None,
+            Standing::Draining | Standing::Serving | Standing::Awaited | Standing::Lost => None,
         }
     }
 
     /// Places `missing` jobs of a type that runs anywhere.
-    fn fill(&mut self, wish: Wish<'a>, present: &[&Job], missing: usize) {
+    fn fill(&mut self, wish: Wish<'a>, present: &[There<'a>], missing: usize) {
         let retries = self.retries.get(&(wish.key, wish.name)).cloned().unwrap_or_default();
         let mut vacancies = Vec::with_capacity(missing);
         for at in 0..missing {
@@ -226,8 +199,8 @@ impl<'a> Planner<'a> {
             return;
         }
         let mut same_type = BTreeMap::new();
-        for number in present.iter().filter_map(|job| self.fleet.number(&job.host)) {
-            *same_type.entry(number).or_insert(0) += 1;
+        for there in present {
+            *same_type.entry(there.host).or_insert(0) += 1;
         }
         let mut ranking = self.ranking(wish, &same_type, vacancies.len());
         for (at, vacancy) in vacancies.iter().enumerate() {
@@ -242,18 +215,16 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn ranking(&self, wish: Wish<'a>, same_type: &BTreeMap<usize, u32>, jobs: usize) -> Ranking {
+    fn ranking(
+        &mut self,
+        wish: Wish<'a>,
+        same_type: &BTreeMap<usize, u32>,
+        jobs: usize,
+    ) -> Ranking {
         let refusals = self.refusals.get(&(wish.key, wish.name)).map_or(&[][..], Vec::as_slice);
         let refused = |host: &HostId| refusals.iter().any(|refusal| refusal.host == *host);
-        let candidates = self
-            .fleet
-            .slots()
-            .filter(|(_, slot)| slot.takes(wish.process) && !refused(slot.id))
-            .map(|(number, _)| number);
-        let seed = hash(wish.key.app.as_str())
-            ^ hash(wish.key.release.as_str()).rotate_left(17)
-            ^ hash(wish.name.as_str());
-        Ranking::new(&self.fleet, candidates, same_type, seed, wish.process.reservation, jobs)
+        let accepts = |slot: &Slot<'_>| slot.has_tags(wish.process) && !refused(slot.id);
+        Ranking::new(&mut self.fleet, accepts, same_type, wish.process.reservation, jobs)
     }
 
     /// Jobs whose data exists go to it, or wait for it. Answers who is left to go anywhere.
@@ -288,22 +259,27 @@ impl<'a> Planner<'a> {
             && self.refusal(wish, slot.id).is_none()
     }
 
-    fn reconcile_omni(&mut self, wish: Wish<'a>, jobs: &[&'a Job]) {
-        let mut by_host = BTreeMap::<usize, Vec<&'a Job>>::new();
-        for job in jobs {
-            if let Some(number) = self.fleet.number(&job.host) {
-                by_host.entry(number).or_default().push(job);
-            }
+    fn reconcile_omni(&mut self, wish: Wish<'a>, of_type: &CalledType<'a>) {
+        let mut by_host = BTreeMap::<usize, Vec<There<'a>>>::new();
+        for there in &of_type.jobs {
+            by_host.entry(there.host).or_default().push(*there);
         }
-        for number in 0..self.fleet.slots().count() {
+        for number in 0..self.fleet.len() {
             let mut here = by_host.remove(&number).unwrap_or_default();
             sort_for_stopping(&mut here);
-            self.reconcile_on_host(wish, number, &here);
+            let stopping = of_type.stopping.iter().filter(|host| **host == number).count();
+            self.reconcile_on_host(wish, number, &here, stopping);
         }
     }
 
     /// One host's share of an omni type.
-    fn reconcile_on_host(&mut self, wish: Wish<'a>, number: usize, here: &[&'a Job]) {
+    fn reconcile_on_host(
+        &mut self,
+        wish: Wish<'a>,
+        number: usize,
+        here: &[There<'a>],
+        stopping: usize,
+    ) {
         let slot = self.fleet.slot(number);
         let (id, tagged) = (slot.id, slot.has_tags(wish.process));
         let wanted = match slot.standing {
@@ -314,13 +290,16 @@ impl<'a> Planner<'a> {
             Standing::Lost => return,
         };
         let reason = if tagged { StopReason::Surplus } else { StopReason::TagsChanged };
-        for job in &here[..here.len().saturating_sub(wanted)] {
-            self.stop(job, reason);
+        for there in &here[..here.len().saturating_sub(wanted)] {
+            self.stop(there.job, reason);
+        }
+        let missing = wanted.saturating_sub(here.len());
+        if missing == 0 {
+            return;
         }
         let retries = self.retries.get(&(wish.key, wish.name)).cloned().unwrap_or_default();
         let mut retries = retries.into_iter().filter(|retry| retry.host == *id);
-        let missing = wanted.saturating_sub(here.len());
-        for _ in self.await_stopping(wish, missing, Some(id))..missing {
+        for _ in self.await_stopping(wish, missing, stopping)..missing {
             match retries.next() {
                 Some(retry) if retry.not_before > self.now => self.back_off(wish, retry),
                 retry if self.fits(wish, number) => {
@@ -330,7 +309,8 @@ impl<'a> Planner<'a> {
                 }
                 Some(_) | None => {
                     let refusal = self.refusal(wish, id).map(refused);
-                    let reason = refusal.unwrap_or_else(|| self.no_room(wish, number));
+                    let reason =
+                        refusal.unwrap_or_else(|| no_room(&self.fleet, wish.process, number));
                     self.leave_unplaced(wish, 1, reason);
                 }
             }
@@ -353,21 +333,17 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// What is least far comes first, then what is newest.
-fn sort_for_stopping(jobs: &mut [&Job]) {
-    jobs.sort_by(|a, b| {
-        a.state.cmp(&b.state).then_with(|| b.created.cmp(&a.created)).then_with(|| b.id.cmp(&a.id))
-    });
+/// A critical app keeps its last running formation.
+fn must_hold(roll: &Roll<'_>, called: &Called<'_>, jobs: &[There<'_>]) -> bool {
+    called.formation.critical
+        && jobs.iter().any(|there| there.job.state == JobState::Running)
+        && roll.running_formations(&called.key.app) < 2
 }
 
-fn running_formations<'a>(
-    jobs: &BTreeMap<&'a FormationKey, JobsByType<'a>>,
-) -> BTreeMap<&'a AppId, usize> {
-    let mut running = BTreeMap::new();
-    for (key, types) in jobs {
-        if types.values().flatten().any(|job| job.state == JobState::Running) {
-            *running.entry(&key.app).or_insert(0) += 1;
-        }
-    }
-    running
+/// What is least far comes first, then what is newest.
+fn sort_for_stopping(jobs: &mut [There<'_>]) {
+    jobs.sort_by(|a, b| {
+        let (a, b) = (a.job, b.job);
+        a.state.cmp(&b.state).then_with(|| b.created.cmp(&a.created)).then_with(|| b.id.cmp(&a.id))
+    });
 }

@@ -27,7 +27,7 @@ pub struct Snapshot {
 }
 
 /// An app's release: what a formation is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FormationKey {
     /// The app.
     pub app: AppId,

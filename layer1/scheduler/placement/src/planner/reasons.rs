@@ -3,8 +3,8 @@
 use kit_ids::HostId;
 
 use super::{Planner, Wish};
-use crate::fleet::Standing;
-use crate::{Refusal, Retry, Unplaceable, Unplaced};
+use crate::fleet::{Fleet, Standing};
+use crate::{Process, Refusal, Retry, Unplaceable, Unplaced};
 
 impl<'a> Planner<'a> {
     pub(super) fn refusal(&self, wish: Wish<'a>, host: &HostId) -> Option<&'a Refusal> {
@@ -14,40 +14,13 @@ impl<'a> Planner<'a> {
 
     /// Why no host can take a job of this type: asked only when that is so.
     pub(super) fn why_nowhere(&self, wish: Wish<'a>) -> Unplaceable {
-        let serving = || self.fleet.slots().filter(|(_, slot)| slot.standing == Standing::Serving);
-        if serving().next().is_none() {
-            return Unplaceable::NoHosts;
-        }
-        let tagged: Vec<usize> = serving()
-            .filter(|(_, slot)| slot.has_tags(wish.process))
-            .map(|(number, _)| number)
-            .collect();
-        let soonest = tagged
-            .iter()
-            .filter(|number| self.fleet.slot(**number).has_room(wish.process.reservation))
-            .filter_map(|number| self.refusal(wish, self.fleet.slot(*number).id))
-            .min_by_key(|refusal| refusal.until);
-        if let Some(refusal) = soonest {
-            return refused(refusal);
-        }
-        let roomiest = tagged.into_iter().max_by_key(|number| {
-            (self.fleet.slot(*number).free().memory, std::cmp::Reverse(*number))
+        let with_room = self.fleet.slots().filter(|(_, slot)| {
+            slot.takes(wish.process) && slot.has_room(wish.process.reservation)
         });
-        match roomiest {
-            Some(number) => self.no_room(wish, number),
-            None => Unplaceable::NoTags(wish.process.tags.clone()),
-        }
-    }
-
-    pub(super) fn no_room(&self, wish: Wish<'a>, number: usize) -> Unplaceable {
-        let slot = self.fleet.slot(number);
-        let (wanted, free) = (wish.process.reservation, slot.free());
-        Unplaceable::NoRoom {
-            memory: wanted.memory,
-            cpu: wanted.cpu,
-            roomiest: slot.id.clone(),
-            free_memory: free.memory,
-            free_cpu: free.cpu,
+        let refusals = with_room.filter_map(|(_, slot)| self.refusal(wish, slot.id));
+        match refusals.min_by_key(|refusal| refusal.until) {
+            Some(refusal) => refused(refusal),
+            None => nowhere(&self.fleet, wish.process),
         }
     }
 
@@ -60,6 +33,34 @@ impl<'a> Planner<'a> {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let (formation, process) = (wish.key.clone(), wish.name.clone());
         self.unplaced.push(Unplaced { formation, process, count, reason });
+    }
+}
+
+/// Why no host can take such a job, refusals aside.
+pub(crate) fn nowhere(fleet: &Fleet<'_>, process: &Process) -> Unplaceable {
+    let mut serving = fleet.slots().filter(|(_, slot)| slot.standing == Standing::Serving);
+    if serving.next().is_none() {
+        return Unplaceable::NoHosts;
+    }
+    let tagged = fleet.slots().filter(|(_, slot)| slot.takes(process));
+    let roomiest =
+        tagged.max_by_key(|(number, slot)| (slot.free().memory, std::cmp::Reverse(*number)));
+    match roomiest {
+        Some((number, _)) => no_room(fleet, process, number),
+        None => Unplaceable::NoTags(process.tags.clone()),
+    }
+}
+
+/// What a host lacks.
+pub(super) fn no_room(fleet: &Fleet<'_>, process: &Process, number: usize) -> Unplaceable {
+    let slot = fleet.slot(number);
+    let (wanted, free) = (process.reservation, slot.free());
+    Unplaceable::NoRoom {
+        memory: wanted.memory,
+        cpu: wanted.cpu,
+        roomiest: slot.id.clone(),
+        free_memory: free.memory,
+        free_cpu: free.cpu,
     }
 }
 

@@ -1,9 +1,11 @@
 //! One small world per rule.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use placement::{
-    HostState, JobState, Process, Refusal, Retry, StopReason, Volume, VolumeNeed, VolumeState,
+    HostState, JobState, Offer, Process, Refusal, Retry, StopReason, Unplaceable, Volume,
+    VolumeNeed, VolumeState, choose,
 };
 
 use crate::world::*;
@@ -295,4 +297,76 @@ fn the_platform_gets_its_room_first() {
         ["controller"]
     );
     world.now = world.now + Duration::from_secs(1);
+}
+
+#[test]
+fn the_loss_of_a_silent_host_is_due_to_the_second() {
+    let mut world = World::with_hosts(&["a", "b"]);
+    assert_eq!(world.plan().next_due(), None);
+    world.snapshot.hosts.get_mut(&host_id("a")).unwrap().state = HostState::Silent { since: at(7) };
+    world.now = at(20);
+    assert_eq!(world.plan().next_due(), Some(at(67)));
+    world.now = at(67);
+    assert_eq!(world.plan().next_due(), None, "it is lost: nothing is due any more");
+}
+
+#[test]
+fn a_refusal_of_one_type_keeps_no_other_type_away() {
+    let mut world = World::with_hosts(&["a"]);
+    world.want(&key(1, 1), "web", process(1));
+    world.want(&key(1, 1), "worker", process(1));
+    world.snapshot.refusals.push(Refusal {
+        host: host_id("a"),
+        formation: key(1, 1),
+        process: "web".into(),
+        why: "volumes in use: v".into(),
+        until: at(5),
+    });
+    assert_eq!(
+        tell(&world.plan()),
+        ["start worker on a: fewer than wanted", "1 web unplaced: a refused: volumes in use: v"]
+    );
+}
+
+#[test]
+fn a_single_job_goes_to_the_least_loaded_host_that_fits() {
+    let offer =
+        |memory, used, tags: &[(&str, &str)]| Offer { host: host(memory, tags), used: mib(used) };
+    let mut offers: BTreeMap<_, _> = [
+        (host_id("busy"), offer(1000, 800, &[])),
+        (host_id("idle"), offer(1000, 100, &[])),
+        (host_id("small"), offer(50, 0, &[("disk", "ssd")])),
+    ]
+    .into();
+    let wanted = |n: u64| Process { reservation: mib(n), ..Process::default() };
+    assert_eq!(choose(&offers, &wanted(100)), Ok(host_id("idle")));
+    offers.remove(&host_id("idle"));
+    assert_eq!(
+        choose(&offers, &wanted(100)),
+        Ok(host_id("busy")),
+        "the one that refused is left out"
+    );
+    let why = choose(&offers, &wanted(300)).unwrap_err().to_string();
+    assert_eq!(
+        why,
+        "no host has room for 300MB of memory and 300m cpu: busy has the most left, 200MB and 200m"
+    );
+    let ssd = [("disk".to_owned(), "ssd".to_owned())].into();
+    assert_eq!(choose(&offers, &Process { tags: ssd, ..wanted(10) }), Ok(host_id("small")));
+    for offer in offers.values_mut() {
+        offer.host.state = HostState::Draining;
+    }
+    assert_eq!(choose(&offers, &wanted(1)), Err(Unplaceable::NoHosts));
+}
+
+#[test]
+fn jobs_that_reserve_nothing_spread_too() {
+    let mut world = World::with_hosts(&["a", "b", "c"]);
+    for app in 0..9 {
+        world.want(&key(app, app), "web", Process { reservation: mib(0), ..process(1) });
+    }
+    let plan = world.plan();
+    world.apply(&plan, JobState::Running);
+    let counts: Vec<usize> = world.counts("web").into_iter().map(|(_, count)| count).collect();
+    assert_eq!(counts, [3, 3, 3]);
 }

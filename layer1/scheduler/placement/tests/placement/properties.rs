@@ -205,4 +205,44 @@ proptest! {
             prop_assert!(next.starts().all(|start| omni.contains(&start.process)));
         }
     }
+
+    /// Hosts that refuse for reasons of their own, whatever the planner thinks of their room: remembered
+    /// refusals lead to the next host each time, and when every host was asked once at most for every
+    /// type, each job runs where it was taken or says why it does not.
+    #[test]
+    fn refusals_lead_elsewhere_and_come_to_an_end(
+        mut world in worlds(), refusing in proptest::collection::vec(any::<bool>(), 8),
+    ) {
+        let refuses = |host: &HostId| {
+            let number: usize = host.as_str()[1..].parse().expect("h and a number");
+            refusing.get(number) == Some(&true)
+        };
+        let (mut asked, made_before) = (0, world.made);
+        let types: usize = world.snapshot.formations.values().map(|it| it.processes.len()).sum();
+        // One that gives way to another may be asked for in a later round.
+        for _ in 0..=types * world.snapshot.hosts.len() {
+            let plan = world.plan();
+            let (refused, taken): (Vec<Step>, Vec<Step>) = plan.steps.iter().cloned()
+                .partition(|step| matches!(step, Step::Start(start) if refuses(&start.host)));
+            world.apply(&Plan { steps: taken, ..Plan::default() }, JobState::Starting);
+            for step in refused {
+                let Step::Start(start) = step else { unreachable!("only starts are refused") };
+                let again = world.snapshot.refusals.iter().any(|refusal| refusal.host == start.host
+                    && refusal.formation == start.formation && refusal.process == start.process);
+                // Several jobs of one type may be sent in one round; not in the next one.
+                if !again { asked += 1; }
+                world.snapshot.refusals.push(Refusal {
+                    host: start.host, formation: start.formation, process: start.process,
+                    why: "the disk is full".to_owned(), until: at(2000),
+                });
+            }
+        }
+        prop_assert!(asked <= types * world.snapshot.hosts.len());
+        let last = world.plan();
+        prop_assert_eq!(last.starts().count(), 0, "{:?}", tell(&last));
+        for job in &world.snapshot.jobs {
+            let is_new = job.created.since_epoch().as_secs() > made_before;
+            prop_assert!(!is_new || !refuses(&job.host));
+        }
+    }
 }
