@@ -2,6 +2,7 @@
 
 use axum::extract::{Path, State};
 use controller_api::{EventType, Job, JobState, JobUuid};
+use http::HeaderMap;
 use kit_http::Json;
 use kit_ids::JobId;
 use kit_pg::{GenericClient, Json as Jsonb, Row};
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::change::{Change, Op};
 use crate::failure::{Answer, Failure};
 use crate::server::Controller;
-use crate::{apps, check, rows};
+use crate::{apps, check, rows, turns};
 
 const COLUMNS: &str = "cluster_id, uuid::text AS uuid, host_id, app_id::text AS app_id, \
      release_id::text AS release_id, type, state, args, volumes, meta, exit_status, host_error, run_at, \
@@ -25,6 +26,7 @@ const RECORDED: [&str; 7] = ["pending", "starting", "up", "stopping", "down", "c
 /// `PUT /apps/X/jobs/:id`: the body counts, not the path.
 pub(crate) async fn put(
     State(controller): State<Controller>,
+    headers: HeaderMap,
     Json(body): Json<Value>,
 ) -> Answer<Json<Job>> {
     let body = check::object(body)?;
@@ -33,6 +35,7 @@ pub(crate) async fn put(
     let uuid = job.uuid.clone().ok_or_else(|| Failure::field("uuid", "must be the job's id"))?;
     let mut client = controller.client().await?;
     let mut change = Change::begin(&mut client).await?;
+    turns::check(&change, &headers).await?;
     let job = upsert(&change, job, &uuid).await?;
     let state = job.state.map_or("", JobState::as_str);
     change.announce(job.app.as_ref(), EventType::Job, &uuid, Op::Other, &job)?;

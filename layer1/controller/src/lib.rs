@@ -40,6 +40,7 @@ mod rows;
 mod run;
 mod scaling;
 mod server;
+mod turns;
 mod volumes;
 pub mod worker;
 

@@ -23,7 +23,7 @@ use crate::hosts::{Hosts, http_client};
 use crate::hub::Hub;
 use crate::{
     app_deletion, apps, artifacts, auth, deployments, events, formations, jobs, log, providers,
-    release_deletion, releases, resources, routes, run, scaling, volumes,
+    release_deletion, releases, resources, routes, run, scaling, turns, volumes,
 };
 
 /// The service the controller registers itself in.
@@ -36,6 +36,7 @@ const EVENTS: &str = "events";
 pub(crate) const MIGRATIONS: Migrations = &[
     ("V1__objects", include_str!("../migrations/V1__objects.sql")),
     ("V2__worker", include_str!("../migrations/V2__worker.sql")),
+    ("V3__scheduler_turn", include_str!("../migrations/V3__scheduler_turn.sql")),
 ];
 
 /// Why the controller did not start.
@@ -213,6 +214,7 @@ fn object_routes() -> Router<Controller> {
         .route("/releases/{id}", get(releases::get))
         .route("/formations", get(formations::list))
         .route("/active-jobs", get(jobs::list_active))
+        .route("/scheduler-turns", post(turns::begin))
         .route("/deployments/{id}", get(deployments::get))
         .route("/events", get(events::list_or_stream))
         .route("/events/{id}", get(events::get))

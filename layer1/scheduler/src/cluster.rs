@@ -32,6 +32,24 @@ pub(crate) struct HostSeen {
     pub(crate) draining: bool,
 }
 
+/// The hosts that were ever seen and are not forgotten, as discovery keeps them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Which write this is; 0 when there was none.
+    pub(crate) index: u64,
+    pub(crate) hosts: BTreeMap<HostId, KeptHost>,
+}
+
+/// What is kept of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct KeptHost {
+    pub(crate) url: String,
+    #[serde(default)]
+    pub(crate) tags: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) draining: bool,
+}
+
 /// What a host says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct HostAnswer {
@@ -52,6 +70,10 @@ pub(crate) enum Lookup {
 
 /// The world of a scheduler.
 pub(crate) trait Cluster: Send + Sync + 'static {
+    /// From now on the controller records no job for whoever acted before. Costs nothing while this
+    /// scheduler is the one; when another one is, every [`record`](Self::record) fails until this is
+    /// called again. Answers whether somebody else may have acted since it was called last.
+    fn claim(&self) -> impl Future<Output = Result<bool, Away>> + Send;
     /// Names a job or a volume that is yet to be.
     fn fresh_name(&self) -> uuid::Uuid;
     /// Formations that want at least one job.
@@ -74,6 +96,11 @@ pub(crate) trait Cluster: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Away>> + Send;
     /// The hosts of the cluster.
     fn hosts(&self) -> impl Future<Output = Result<Vec<HostSeen>, Away>> + Send;
+    /// The hosts that were kept.
+    fn kept(&self) -> impl Future<Output = Result<Kept, Away>> + Send;
+    /// Keeps hosts in place of what has `kept.index`; answers the new index. Done only with a quorum of
+    /// discovery, and only when nobody else was faster.
+    fn keep(&self, kept: &Kept) -> impl Future<Output = Result<u64, Away>> + Send;
     /// A host's jobs and room.
     fn ask(&self, host: &HostSeen) -> impl Future<Output = Result<HostAnswer, Away>> + Send;
     /// The jobs that answer for a service.

@@ -9,9 +9,14 @@
 //! A scheduler that dies at any moment leaves a record which the next one finds and finishes under the
 //! same id, so that no death makes an extra job. A recorded job and one that was told to stop keep their
 //! place until their host, unless it is lost, says that they ended.
+//!
+//! *Invariant:* of two schedulers that both believe they lead, one acts. Each begins a turn at the controller
+//! before it reads, and the controller refuses what is recorded in an earlier turn; so a leader that was
+//! paused in the middle of its plan and wakes can start and stop nothing by it.
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod known;
 mod live;
 mod memory;
 mod records;
@@ -21,5 +26,6 @@ mod server;
 #[cfg(test)]
 mod simulation;
 mod view;
+mod waiting;
 
 pub use server::{Config, StartError, start};

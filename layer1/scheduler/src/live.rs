@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use controller_api::{Client, ExpandedFormation, Job, ScaleRequest, Volume};
+use controller_api::{Client, ExpandedFormation, Job, ScaleRequest, SchedulerTurn, Volume};
+use discoverd_api::ServiceMeta;
 use host_api::{ActiveJob, HostClient, VolumeInfo};
 use kit_http::{ClientError, ErrorCode};
-use kit_ids::JobId;
+use kit_ids::{HostId, JobId};
 use kit_tasks::Tasks;
 use kit_units::{Bytes, Millicpu};
 use placement::{FormationKey, Reservation};
 
-use crate::cluster::{Away, Cluster, HostAnswer, HostSeen, Lookup, NotAdded};
+use crate::cluster::{Away, Cluster, HostAnswer, HostSeen, Kept, KeptHost, Lookup, NotAdded};
 use crate::routers::Routers;
 
+/// The service all schedulers are in; its metadata holds the hosts that are known.
+pub(crate) const SERVICE: &str = "controller-scheduler";
 /// Metadata that a job's supervisor writes on the instances it registers.
 const META_JOB: &str = "FLYNN_JOB_ID";
 /// How long a host may take to answer what it only has to look up.
@@ -38,14 +41,40 @@ pub(crate) struct Live {
     pub(crate) tasks: Tasks,
     routers: Routers,
     hosts: Mutex<BTreeMap<String, HostClient>>,
+    turn: Mutex<Turn>,
     stopping: Arc<Mutex<BTreeSet<JobId>>>,
+}
+
+/// Whether the controller takes what this scheduler says for the last word.
+#[derive(Clone, Copy, Debug, Default)]
+enum Turn {
+    /// It was not asked, or somebody else was faster.
+    #[default]
+    Lost,
+    /// This is the number of our turn; none with a controller that does not count turns yet.
+    Ours(Option<SchedulerTurn>),
+}
+
+/// What is kept of the hosts, in the form of the metadata.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+struct KeptMeta {
+    hosts: BTreeMap<HostId, KeptHost>,
 }
 
 impl Live {
     pub(crate) fn new(controller: Client, discoverd: discoverd_api::Client, tasks: Tasks) -> Self {
         let routers = Routers::follow(&discoverd, &tasks);
-        let (hosts, stopping) = (Mutex::default(), Arc::default());
-        Self { controller, discoverd, tasks, routers, hosts, stopping }
+        let (hosts, turn, stopping) = (Mutex::default(), Mutex::default(), Arc::default());
+        Self { controller, discoverd, tasks, routers, hosts, turn, stopping }
+    }
+
+    fn set_turn(&self, turn: Turn) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+    }
+
+    fn turn(&self) -> Turn {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One client a host, so that connections are used again.
@@ -62,6 +91,20 @@ impl Live {
 }
 
 impl Cluster for Live {
+    async fn claim(&self) -> Result<bool, Away> {
+        if let Turn::Ours(_) = self.turn() {
+            return Ok(false);
+        }
+        let turn = match self.controller.next_scheduler_turn().await {
+            Ok(turn) => Some(turn),
+            // An update replaces the scheduler and the controller one after the other.
+            Err(error) if is_missing(&error) => None,
+            Err(error) => return Err(away(error)),
+        };
+        self.set_turn(Turn::Ours(turn));
+        Ok(true)
+    }
+
     fn fresh_name(&self) -> uuid::Uuid {
         uuid::Uuid::new_v4()
     }
@@ -88,7 +131,16 @@ impl Cluster for Live {
     }
 
     async fn record(&self, job: &Job) -> Result<(), Away> {
-        self.controller.put_job(job).await.map(drop).map_err(away)
+        let superseded = || Away("another scheduler acts".to_owned());
+        let Turn::Ours(turn) = self.turn() else { return Err(superseded()) };
+        match self.controller.put_job_in_turn(job, turn).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.api_code() == Some(ErrorCode::PreconditionFailed) => {
+                self.set_turn(Turn::Lost);
+                Err(superseded())
+            }
+            Err(error) => Err(away(error)),
+        }
     }
 
     async fn volumes(&self) -> Result<Vec<Volume>, Away> {
@@ -116,18 +168,27 @@ impl Cluster for Live {
         Ok(instances.iter().filter_map(host_seen).collect())
     }
 
+    async fn kept(&self) -> Result<Kept, Away> {
+        let meta = self.discoverd.meta(SERVICE).await.map_err(|error| Away(error.to_string()))?;
+        let Some(meta) = meta else { return Ok(Kept::default()) };
+        let known = meta.parse::<Option<KeptMeta>>();
+        let known = known.map_err(|error| Away(format!("the kept hosts: {error}")))?;
+        Ok(Kept { index: meta.index, hosts: known.unwrap_or_default().hosts })
+    }
+
+    async fn keep(&self, kept: &Kept) -> Result<u64, Away> {
+        let meta = KeptMeta { hosts: kept.hosts.clone() };
+        let meta = ServiceMeta::replace(kept.index, &meta);
+        let meta = meta.map_err(|error| Away(error.to_string()))?;
+        let written = self.discoverd.set_meta(SERVICE, &meta).await;
+        written.map(|written| written.index).map_err(|error| Away(error.to_string()))
+    }
+
     async fn ask(&self, host: &HostSeen) -> Result<HostAnswer, Away> {
         if host.url.is_empty() {
             return Err(Away("its address is not known".to_owned()));
         }
-        let client = self.host(host)?;
-        let status = client.status().await.map_err(away)?;
-        let jobs: Vec<ActiveJob> = client.jobs().await.map_err(away)?.into_values().collect();
-        let capacity = status.resources.map_or(UNTOLD, |resources| Reservation {
-            memory: Bytes(resources.memory.total),
-            cpu: Millicpu(resources.cpu.total),
-        });
-        Ok(HostAnswer { capacity, jobs })
+        ask(&self.host(host)?).await
     }
 
     async fn answering(&self, service: &str) -> Result<BTreeSet<JobId>, Away> {
@@ -143,20 +204,7 @@ impl Cluster for Live {
 
     async fn add(&self, host: &HostSeen, job: &host_api::Job) -> Result<(), NotAdded> {
         let client = self.host(host).map_err(NotAdded::Away)?;
-        match client.add_job(job).await {
-            Ok(()) => Ok(()),
-            Err(error) if error.api_code() == Some(ErrorCode::Conflict) => {
-                // Two things are a conflict: the host has the job, or it has no room for it.
-                match client.job(&job.id).await {
-                    Ok(_) => Ok(()),
-                    Err(_) => Err(NotAdded::Refused(away(error).0)),
-                }
-            }
-            Err(error) if error.api_code() == Some(ErrorCode::Validation) => {
-                Err(NotAdded::Refused(away(error).0))
-            }
-            Err(error) => Err(NotAdded::Away(away(error))),
-        }
+        give(&client, job).await
     }
 
     /// Traffic ends before the program does: the job is taken out of its services, the routers finish
@@ -200,6 +248,38 @@ impl Cluster for Live {
             Err(error) => Err(away(error)),
         }
     }
+}
+
+/// Gives a host a job. A host that answers anything but yes has the job already or refuses it (no room,
+/// a full disk, a volume that is in use): it is asked which. Only one that is busy is asked again.
+pub(crate) async fn give(client: &HostClient, job: &host_api::Job) -> Result<(), NotAdded> {
+    let Err(error) = client.add_job(job).await else { return Ok(()) };
+    match error.api() {
+        None => return Err(NotAdded::Away(away(error))),
+        Some(answer) if answer.code == ErrorCode::RateLimited => {
+            return Err(NotAdded::Away(away(error)));
+        }
+        Some(_) => {}
+    }
+    match client.job(&job.id).await {
+        Ok(_) => Ok(()),
+        Err(unknown) if is_missing(&unknown) => {
+            let said = error.api().map(|answer| answer.message.clone());
+            Err(NotAdded::Refused(said.unwrap_or_else(|| away(error).0)))
+        }
+        Err(unclear) => Err(NotAdded::Away(away(unclear))),
+    }
+}
+
+/// A host's jobs and room.
+pub(crate) async fn ask(client: &HostClient) -> Result<HostAnswer, Away> {
+    let status = client.status().await.map_err(away)?;
+    let jobs: Vec<ActiveJob> = client.jobs().await.map_err(away)?.into_values().collect();
+    let capacity = status.resources.map_or(UNTOLD, |resources| Reservation {
+        memory: Bytes(resources.memory.total),
+        cpu: Millicpu(resources.cpu.total),
+    });
+    Ok(HostAnswer { capacity, jobs })
 }
 
 /// A host's instance carries its id, its tags and whether it is leaving.

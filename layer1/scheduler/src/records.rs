@@ -4,16 +4,10 @@ use controller_api::{
     ExpandedFormation, Job, JobState, JobUuid, META_APP, META_FORMATION, META_PREFIX, META_RELEASE,
     META_TYPE, ProcessType, Timestamp,
 };
-use host_api::{ActiveJob, JobStatus, ResourceKind};
+use host_api::{ActiveJob, JobStatus};
 use kit_ids::{HostId, JobId};
 use kit_units::{Bytes, Millicpu};
 use placement::{FormationKey, Process, ProcessName, Reservation, VolumeNeed};
-
-/// What a job holds of its host when nobody stated anything.
-const DEFAULT_RESERVATION: Reservation = Reservation { memory: Bytes::mib(96), cpu: Millicpu(50) };
-/// The limits that the controller fills in; as requests they were stated by nobody.
-const FILLED_IN_MEMORY: i64 = 1 << 30;
-const FILLED_IN_CPU: i64 = 1000;
 
 /// The app and release a host's job belongs to; one-off jobs have them too.
 pub(crate) fn owner(job: &host_api::Job) -> Option<FormationKey> {
@@ -86,6 +80,41 @@ pub(crate) fn intended(
     }
 }
 
+/// The record of a job whose host did not take it: it waits for another one, without its volumes.
+pub(crate) fn without_host(job: &Job) -> Job {
+    Job { id: None, host_id: None, volumes: Vec::new(), ..job.clone() }
+}
+
+/// The record of a job that cannot be placed, and why.
+pub(crate) fn waiting(
+    formation: &ExpandedFormation,
+    unplaced: &placement::Unplaced,
+    uuid: &JobUuid,
+) -> Job {
+    let process = process_of(formation, &unplaced.process);
+    let restarts = match unplaced.reason {
+        placement::Unplaceable::BackingOff { restarts, .. } => i32::try_from(restarts).ok(),
+        placement::Unplaceable::NoHosts
+        | placement::Unplaceable::NoTags(_)
+        | placement::Unplaceable::NoRoom { .. }
+        | placement::Unplaceable::Refused { .. }
+        | placement::Unplaceable::StillStopping
+        | placement::Unplaceable::DataOnHost { .. } => None,
+    };
+    Job {
+        uuid: Some(uuid.clone()),
+        app: Some(unplaced.formation.app.clone()),
+        release: Some(unplaced.formation.release.clone()),
+        process_type: unplaced.process.to_string(),
+        state: Some(JobState::Pending),
+        args: process.map(|process| process.args.clone()).unwrap_or_default(),
+        meta: formation.app.as_ref().map(|app| app.meta.clone()).unwrap_or_default(),
+        host_error: Some(unplaced.reason.to_string()),
+        restarts,
+        ..Job::default()
+    }
+}
+
 pub(crate) fn process_of<'a>(
     formation: &'a ExpandedFormation,
     name: &ProcessName,
@@ -152,17 +181,10 @@ fn process_wish(formation: &ExpandedFormation, name: &str, process: &ProcessType
     }
 }
 
-/// What was stated by a person, else the default.
+/// What a job holds of its host.
 pub(crate) fn reservation(resources: &host_api::Resources) -> Reservation {
-    let stated = |kind, filled_in| {
-        let request = resources.get(kind).request.filter(|request| *request != filled_in);
-        request.and_then(|request| u64::try_from(request).ok())
-    };
-    Reservation {
-        memory: stated(ResourceKind::Memory, FILLED_IN_MEMORY)
-            .map_or(DEFAULT_RESERVATION.memory, Bytes),
-        cpu: stated(ResourceKind::Cpu, FILLED_IN_CPU).map_or(DEFAULT_RESERVATION.cpu, Millicpu),
-    }
+    let (memory, cpu) = controller_api::reserved(resources);
+    Reservation { memory: Bytes(memory), cpu: Millicpu(cpu) }
 }
 
 /// How long an ended job ran.

@@ -13,35 +13,44 @@ use placement::{FormationKey, Plan, Policy, Refusal, Retry, Snapshot, Start, Sto
 
 use crate::cluster::{Away, Cluster, HostSeen, NotAdded};
 use crate::memory::Memory;
-use crate::records;
 use crate::view::{self, View};
+use crate::{known, records};
 
-/// How long a host that refused a type is not asked again.
-const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// How long a job is looked at often, until it is up.
 const COMES_UP: Duration = Duration::from_secs(60);
 /// How many jobs are started at a time.
 const STARTED_AT_ONCE: usize = 16;
-/// What is remembered of ended jobs that nobody replaces.
-const RETRIES_KEPT_FOR: Duration = Duration::from_secs(300);
 
 /// Goes round and round.
 pub(crate) struct Scheduler<C> {
-    cluster: Arc<C>,
+    pub(crate) cluster: Arc<C>,
     policy: Policy,
     memory: Memory,
     /// Whether jobs are coming up that were ordered lately.
     awaits_jobs: bool,
+    /// Whether a host is silent and not lost yet.
+    awaits_hosts: bool,
 }
 
 impl<C: Cluster> Scheduler<C> {
     pub(crate) fn new(cluster: Arc<C>, policy: Policy) -> Self {
-        Self { cluster, policy, memory: Memory::default(), awaits_jobs: false }
+        let memory = Memory::default();
+        Self { cluster, policy, memory, awaits_jobs: false, awaits_hosts: false }
+    }
+
+    /// Somebody else may have acted meanwhile: nothing that is remembered counts any more.
+    pub(crate) fn begin_anew(&mut self) {
+        self.memory = Memory::default();
     }
 
     /// Whether the last round saw jobs that are coming up: the next one had better be soon.
     pub(crate) fn awaits_jobs(&self) -> bool {
         self.awaits_jobs
+    }
+
+    /// Whether a host is silent that is not lost: its time passes in short rounds.
+    pub(crate) fn awaits_hosts(&self) -> bool {
+        self.awaits_hosts
     }
 
     /// The formation has been asked to change: look at it until its request is fulfilled.
@@ -52,9 +61,14 @@ impl<C: Cluster> Scheduler<C> {
     /// One round. What was planned is answered for whoever wants to see why.
     pub(crate) async fn round(&mut self, now: Mono, wall: Wall) -> Result<Plan, Away> {
         self.memory.generation += 1;
-        self.memory.refusals.retain(|refusal| refusal.until > now);
-        self.memory.retries.retain(|retry| now.since(retry.not_before) < RETRIES_KEPT_FOR);
-        let mut view = view::look(&*self.cluster, &mut self.memory, now).await?;
+        self.memory.forget_old(now);
+        // What is read from here on nobody changes whose plan is older than ours.
+        if self.cluster.claim().await? {
+            // Others have told the controller of jobs meanwhile.
+            self.memory.told.clear();
+        }
+        let mut view = view::look(&*self.cluster, &mut self.memory, &self.policy, now).await?;
+        self.awaits_hosts = known::awaits_somebody(&self.memory, &self.policy, now);
         self.tell_states(&mut view, now, wall).await;
         self.tell_vanished(&mut view).await;
         let snapshot = view.snapshot(&self.memory, wall);
@@ -66,7 +80,8 @@ impl<C: Cluster> Scheduler<C> {
         }
         self.stop_again(&view).await;
         self.finish_intents(&view, &plan, now).await;
-        self.start_all(&view, &plan, now).await;
+        self.start_all(&mut view, &plan, now).await;
+        self.tell_waiting(&view, &plan, (now, wall)).await;
         self.complete_requests(&view, &snapshot).await;
         Ok(plan)
     }
@@ -266,17 +281,27 @@ impl<C: Cluster> Scheduler<C> {
                 continue;
             };
             let Some(built) = build(view, &id, &job) else { continue };
+            // Recorded again, so that an order that somebody else took back is not given.
+            if let Err(error) = self.cluster.record(&job).await {
+                tracing::warn!(job = %id, %error, "job not sent again: the controller was not told");
+                continue;
+            }
             let answer = self.cluster.add(&host, &built).await;
             self.note_answer(&job, answer, now).await;
         }
     }
 
-    async fn start_all(&mut self, view: &View, plan: &Plan, now: Mono) {
-        let scheduler = &*self;
-        let starts: Vec<Start> = plan.starts().cloned().collect();
-        let started: Vec<(Start, Option<Started>)> = futures_util::stream::iter(starts)
-            .map(|start| async move {
-                let started = scheduler.start(view, &start).await;
+    async fn start_all(&mut self, view: &mut View, plan: &Plan, now: Mono) {
+        let fresh = || self.cluster.fresh_name().to_string().parse().ok();
+        let named = plan.starts().filter_map(|start| {
+            let waiting = view.take_waiting(&start.formation, &start.process);
+            Some((start.clone(), waiting.or_else(fresh)?))
+        });
+        let named: Vec<(Start, JobUuid)> = named.collect();
+        let (scheduler, view) = (&*self, &*view);
+        let started: Vec<(Start, Option<Started>)> = futures_util::stream::iter(named)
+            .map(|(start, uuid)| async move {
+                let started = scheduler.start(view, &start, uuid).await;
                 (start, started)
             })
             .buffer_unordered(STARTED_AT_ONCE)
@@ -297,10 +322,9 @@ impl<C: Cluster> Scheduler<C> {
     }
 
     /// Records the job, then gives it to its host. Nothing when it could not even be recorded.
-    async fn start(&self, view: &View, start: &Start) -> Option<Started> {
+    async fn start(&self, view: &View, start: &Start, uuid: JobUuid) -> Option<Started> {
         let formation = view.formations.get(&start.formation)?;
         let host = self.host(&start.host)?;
-        let uuid: JobUuid = self.cluster.fresh_name().to_string().parse().ok()?;
         let id = uuid.on(&start.host).ok()?;
         let mut job = records::intended(formation, start, &uuid);
         for volume in &start.volumes {
@@ -371,36 +395,28 @@ impl<C: Cluster> Scheduler<C> {
         Ok(id)
     }
 
-    /// A host that says no is not asked again for a while, and the job's record ends there.
+    /// A host that says no is not asked again for a while, and the job waits for another one.
     async fn note_answer(&mut self, job: &Job, answer: Result<(), NotAdded>, now: Mono) {
         let (Some(id), Some(host), Some(formation)) =
             (records::id_of(job), records::host_of(job), records::key_of(job))
         else {
             return;
         };
+        let process = job.process_type.as_str().into();
         match answer {
-            Ok(()) => {}
+            Ok(()) => self.memory.accepted(&host, &formation, &process),
             Err(NotAdded::Away(error)) => {
                 tracing::warn!(job = %id, %error, "job may not have arrived, sending it again")
             }
             Err(NotAdded::Refused(why)) => {
                 tracing::info!(job = %id, why, "host refused the job");
-                let record = Job {
-                    state: Some(JobState::Down),
-                    host_error: Some(why.clone()),
-                    ..job.clone()
-                };
+                let reason = Some(format!("{host} refused: {why}"));
+                let record = Job { host_error: reason, ..records::without_host(job) };
                 if let Err(error) = self.cluster.record(&record).await {
                     tracing::warn!(job = %id, %error, "refusal not recorded, trying again");
                 }
-                let process = job.process_type.as_str().into();
-                self.memory.refusals.push(Refusal {
-                    host,
-                    formation,
-                    process,
-                    why,
-                    until: now + REFUSED_FOR,
-                });
+                let refusal = Refusal { host, formation, process, why, until: now };
+                self.memory.refused(refusal, now);
             }
         }
     }

@@ -15,17 +15,17 @@ use placement::{FormationKey, Plan, Policy};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::cluster::{Cluster as _, HostSeen};
-use crate::live::Live;
+use crate::live::{Live, SERVICE};
 use crate::round::Scheduler;
 
-/// The service all schedulers are registered as.
-const SERVICE: &str = "controller-scheduler";
 /// Changed formations waiting for the next round. A full queue loses nothing: the next round reads all.
 const MAX_WAITING: usize = 256;
 /// Pauses between rounds that nothing asked for.
 const RESYNC: Duration = Duration::from_secs(10);
 /// Pause between rounds while jobs come up.
 const SOON: Duration = Duration::from_millis(250);
+/// Pause between rounds while a host is silent and not lost yet.
+const WATCHFUL: Duration = Duration::from_secs(2);
 /// Events of one moment make one round.
 const SETTLE: Duration = Duration::from_millis(20);
 
@@ -252,19 +252,26 @@ async fn rounds(
     loop {
         report.lock().unwrap_or_else(PoisonError::into_inner).leads = *leading.borrow_and_update();
         if !*leading.borrow() {
+            scheduler.begin_anew();
             wake.notified().await;
             continue;
         }
         while let Ok(key) = changes.try_recv() {
             scheduler.watch(key);
         }
-        let wait = match scheduler.round(clock.mono(), clock.wall()).await {
+        let round = tokio::select! {
+            round = scheduler.round(clock.mono(), clock.wall()) => round,
+            // Whoever leads no longer stops in the middle. What it has recorded the next one finishes.
+            () = leads_no_longer(&mut leading) => continue,
+        };
+        let wait = match round {
             Ok(plan) => {
                 pause.reset();
                 note(&report, &plan);
                 let wait = until_next(&plan, clock.mono());
-                // Nobody tells of a service that a job has come up in.
-                if scheduler.awaits_jobs() { wait.min(SOON) } else { wait }
+                // Nobody tells of a service that a job has come up in, nor of a host's silence.
+                let wait = if scheduler.awaits_jobs() { wait.min(SOON) } else { wait };
+                if scheduler.awaits_hosts() { wait.min(WATCHFUL) } else { wait }
             }
             Err(error) => {
                 tracing::warn!(%error, "round not possible, trying again");
@@ -275,6 +282,13 @@ async fn rounds(
         };
         let _ = tokio::time::timeout(wait, wake.notified()).await;
         tokio::time::sleep(SETTLE).await;
+    }
+}
+
+async fn leads_no_longer(leading: &mut watch::Receiver<bool>) {
+    if leading.wait_for(|leads| !leads).await.is_err() {
+        // Nobody will tell any more: the process ends.
+        std::future::pending::<()>().await;
     }
 }
 

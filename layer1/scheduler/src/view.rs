@@ -3,19 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use controller_api::{ExpandedFormation, Job, JobState, Volume};
-use futures_util::StreamExt as _;
+use controller_api::{ExpandedFormation, Job, JobState, JobUuid, Volume};
 use host_api::{ActiveJob, META_PREDECESSOR};
 use kit_clock::{Mono, Wall};
 use kit_ids::{HostId, JobId};
-use placement::{FormationKey, Host, HostState, Snapshot, VolumeState};
+use placement::{FormationKey, Policy, ProcessName, Snapshot, VolumeState};
 
-use crate::cluster::{Away, Cluster, HostAnswer, HostSeen, Lookup};
-use crate::memory::{KnownHost, Memory};
-use crate::records;
+use crate::cluster::{Away, Cluster, Lookup};
+use crate::memory::Memory;
+use crate::{known, records};
 
-/// How many hosts are asked at a time.
-const ASKED_AT_ONCE: usize = 32;
 /// How long a job that belongs to its host may take to come back before it is replaced.
 const RESURRECTION: Duration = Duration::from_secs(60);
 
@@ -27,6 +24,8 @@ pub(crate) struct View {
     pub(crate) wishes: BTreeMap<FormationKey, placement::Formation>,
     /// The jobs that the controller believes to be there.
     pub(crate) recorded: BTreeMap<JobId, Job>,
+    /// Records of jobs that have no host yet, by process type.
+    pub(crate) waiting: BTreeMap<(FormationKey, ProcessName), Vec<Job>>,
     pub(crate) volumes: Vec<Volume>,
     /// Which jobs answer for a service.
     answering: BTreeMap<String, BTreeSet<JobId>>,
@@ -39,17 +38,19 @@ pub(crate) struct View {
 pub(crate) async fn look<C: Cluster>(
     cluster: &C,
     memory: &mut Memory,
+    policy: &Policy,
     now: Mono,
 ) -> Result<View, Away> {
     let mut view = View { volumes: cluster.volumes().await?, ..View::default() };
     for job in cluster.recorded().await? {
         if let Some(id) = records::id_of(&job) {
             view.recorded.insert(id, job);
+        } else if let Some(key) = records::key_of(&job) {
+            let process = job.process_type.as_str().into();
+            view.waiting.entry((key, process)).or_default().push(job);
         }
     }
-    let seen = cluster.hosts().await?;
-    memory.full_view.get_or_insert(now);
-    ask_hosts(cluster, memory, seen, &view, now).await;
+    known::meet(cluster, memory, &view, policy, now).await?;
     for formation in cluster.formations().await? {
         if let Some(key) = records::formation_key(&formation) {
             view.wishes.insert(key.clone(), records::wish(&formation));
@@ -62,42 +63,6 @@ pub(crate) async fn look<C: Cluster>(
     view.succeeded =
         jobs.filter_map(|active| active.job.meta(META_PREDECESSOR)?.parse().ok()).collect();
     Ok(view)
-}
-
-/// Asks all known hosts, those that discovery has lost sight of too.
-async fn ask_hosts<C: Cluster>(
-    cluster: &C,
-    memory: &mut Memory,
-    seen: Vec<HostSeen>,
-    view: &View,
-    now: Mono,
-) {
-    let unknown =
-        |id: HostId| HostSeen { id, url: String::new(), tags: BTreeMap::new(), draining: false };
-    let recorded = view.recorded.values().filter_map(records::host_of).map(unknown);
-    for seen in recorded.chain(seen) {
-        let known = KnownHost { seen: seen.clone(), last: HostAnswer::default(), silent: None };
-        let host = memory.hosts.entry(seen.id.clone()).or_insert(known);
-        if !seen.url.is_empty() {
-            host.seen = seen;
-        }
-    }
-    let hosts: Vec<HostSeen> = memory.hosts.values().map(|host| host.seen.clone()).collect();
-    let mut answers = futures_util::stream::iter(hosts)
-        .map(|seen| async move { (seen.id.clone(), cluster.ask(&seen).await) })
-        .buffer_unordered(ASKED_AT_ONCE);
-    while let Some((id, answer)) = answers.next().await {
-        let Some(host) = memory.hosts.get_mut(&id) else { continue };
-        match answer {
-            Ok(answer) => (host.last, host.silent) = (answer, None),
-            Err(error) => {
-                if host.silent.is_none() {
-                    tracing::warn!(host = %id, %error, "host does not answer");
-                }
-                host.silent.get_or_insert(now);
-            }
-        }
-    }
 }
 
 /// Formations that want nothing are not listed; those with jobs or an open request still matter.
@@ -184,18 +149,28 @@ impl View {
             && wall.since_epoch().saturating_sub(ended) < RESURRECTION
     }
 
+    /// The record of a job that waits for a host, for the job that found one.
+    pub(crate) fn take_waiting(
+        &mut self,
+        key: &FormationKey,
+        process: &ProcessName,
+    ) -> Option<JobUuid> {
+        let waiting = self.waiting.get_mut(&(key.clone(), process.clone()))?;
+        waiting.pop().and_then(|job| job.uuid)
+    }
+
     /// The planner's snapshot.
     pub(crate) fn snapshot(&self, memory: &Memory, wall: Wall) -> Snapshot {
         let mut snapshot = Snapshot {
             formations: self.wishes.clone(),
             retries: memory.retries.clone(),
-            refusals: memory.refusals.clone(),
+            refusals: memory.refusals.iter().map(|known| known.refusal.clone()).collect(),
             generation: memory.generation,
             ..Snapshot::default()
         };
         let mut listed = BTreeSet::new();
         for (id, host) in &memory.hosts {
-            snapshot.hosts.insert(id.clone(), planned_host(host, memory));
+            snapshot.hosts.insert(id.clone(), known::planned(host, memory));
             for active in &host.last.jobs {
                 listed.insert(&active.job.id);
                 snapshot.jobs.extend(self.planned_job(id, active, memory, wall));
@@ -302,17 +277,4 @@ impl View {
         drop(present);
         snapshot.volumes = volumes;
     }
-}
-
-fn planned_host(host: &KnownHost, memory: &Memory) -> Host {
-    let state = match host.silent {
-        None if host.seen.draining => HostState::Draining,
-        None => HostState::Serving,
-        // It said goodbye: there is nothing to wait for.
-        Some(_) if host.seen.draining => HostState::Silent { since: Mono::ZERO },
-        Some(since) => {
-            HostState::Silent { since: memory.full_view.map_or(since, |full| since.max(full)) }
-        }
-    };
-    Host { tags: host.seen.tags.clone(), capacity: host.last.capacity, state }
 }

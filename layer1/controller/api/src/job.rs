@@ -144,6 +144,17 @@ impl JobState {
     }
 }
 
+/// The header that names the turn in which a scheduler records a job.
+pub const SCHEDULER_TURN: &str = "flynn-scheduler-turn";
+
+/// The answer of `POST /scheduler-turns`, of ours: turns are numbered, and only jobs recorded in the
+/// latest one are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerTurn {
+    /// Its number; each is greater than all before.
+    pub turn: i64,
+}
+
 /// A request for a job outside any formation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -232,12 +232,32 @@ impl<'a> JobBuilder<'a> {
     }
 }
 
+/// Limits that are filled in; as requests they were stated by nobody.
+const FILLED_IN_MEMORY: i64 = 1 << 30;
+const FILLED_IN_CPU: i64 = 1000;
+/// What a job holds of its host when nobody stated anything: 96 MiB and 50 m of a processor.
+const RESERVED_MEMORY: u64 = 96 << 20;
+const RESERVED_CPU: u64 = 50;
+
+/// Bytes of memory and thousandths of a processor that a job holds of its host: what was stated by a
+/// person, else the host's default.
+pub fn reserved(resources: &Resources) -> (u64, u64) {
+    let stated = |kind, filled_in| {
+        let request = resources.get(kind).request.filter(|request| *request != filled_in);
+        request.and_then(|request| u64::try_from(request).ok())
+    };
+    (
+        stated(ResourceKind::Memory, FILLED_IN_MEMORY).unwrap_or(RESERVED_MEMORY),
+        stated(ResourceKind::Cpu, FILLED_IN_CPU).unwrap_or(RESERVED_CPU),
+    )
+}
+
 /// Fills in what nobody stated: memory 1 GiB, one processor, 100 MiB of scratch, 10,000 files; a
 /// missing request equals its limit.
 pub fn with_defaults(mut resources: Resources) -> Resources {
     let defaults = [
-        (ResourceKind::Memory, 1 << 30),
-        (ResourceKind::Cpu, 1000),
+        (ResourceKind::Memory, FILLED_IN_MEMORY),
+        (ResourceKind::Cpu, FILLED_IN_CPU),
         (ResourceKind::TempDisk, 100 << 20),
         (ResourceKind::MaxFd, 10_000),
     ];

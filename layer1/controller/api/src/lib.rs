@@ -40,10 +40,10 @@ pub use image::{
     DEFAULT_ENTRYPOINT, ImageEntrypoint, ImageLayer, ImageManifest, ImagePlatform, ImageRootfs,
     LAYER_TYPE, MANIFEST_TYPE,
 };
-pub use job::{Job, JobState, JobUuid, NewJob, Partition};
+pub use job::{Job, JobState, JobUuid, NewJob, Partition, SCHEDULER_TURN, SchedulerTurn};
 pub use job_builder::{
     BuildJobError, JobBuilder, META_APP, META_APP_NAME, META_FORMATION, META_PREFIX, META_RELEASE,
-    META_TYPE, with_defaults,
+    META_TYPE, reserved, with_defaults,
 };
 pub use names::UnknownName;
 pub use release::{Port, ProcessType, Release, ReleaseDeletion, ReleaseDeletionEvent, VolumeReq};

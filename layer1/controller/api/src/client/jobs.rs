@@ -5,7 +5,7 @@ use std::time::Duration;
 use kit_http::{ClientError, Request, Upgraded};
 
 use super::{Client, path};
-use crate::{Job, NewJob};
+use crate::{Job, NewJob, SCHEDULER_TURN, SchedulerTurn};
 
 /// The controller waits up to 30 s for a host to take an attached job, then for its start.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(300);
@@ -34,6 +34,28 @@ impl Client {
         let app = job.app.as_ref().map_or("", |id| id.as_str());
         let uuid = job.uuid.as_ref().map_or("", |id| id.as_str());
         self.http.put_json(&path(&["apps", app, "jobs", uuid]), job).await
+    }
+
+    /// Begins a scheduler's turn: from now on what is recorded in an earlier one is refused.
+    pub async fn next_scheduler_turn(&self) -> Result<SchedulerTurn, ClientError> {
+        let call = Request::new(http::Method::POST, "/scheduler-turns");
+        self.http.call(call).await
+    }
+
+    /// As [`put_job`](Self::put_job), but only while nobody has begun a later turn: refused with
+    /// `precondition_failed` then.
+    pub async fn put_job_in_turn(
+        &self,
+        job: &Job,
+        turn: Option<SchedulerTurn>,
+    ) -> Result<Job, ClientError> {
+        let Some(turn) = turn else { return self.put_job(job).await };
+        let app = job.app.as_ref().map_or("", |id| id.as_str());
+        let uuid = job.uuid.as_ref().map_or("", |id| id.as_str());
+        let call =
+            Request::new(http::Method::PUT, &path(&["apps", app, "jobs", uuid])).json(job)?;
+        let name = http::HeaderName::from_static(SCHEDULER_TURN);
+        self.http.call(call.header(name, &turn.turn.to_string())?).await
     }
 
     /// Runs a job outside any formation and does not wait for it.
