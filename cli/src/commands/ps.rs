@@ -46,21 +46,33 @@ impl Args {
 }
 
 fn table(jobs: &[Job], with_command: bool) -> Table {
-    let header = ["ID", "TYPE", "STATE", "CREATED", "RELEASE", "COMMAND"];
-    let columns = if with_command { 6 } else { 5 };
-    let mut table = Table::with_header(&header[..columns]);
+    let mut header = vec!["ID", "TYPE", "STATE", "CREATED", "RELEASE"];
+    if with_command {
+        header.push("COMMAND");
+    }
+    // Only where there is something to say: scripts count columns.
+    let with_reason = jobs.iter().any(|job| job.host_error.is_some());
+    if with_reason {
+        header.push("WHY");
+    }
+    let mut table = Table::with_header(&header);
     let now = chrono::Utc::now();
     for job in jobs {
         let process_type = if job.process_type.is_empty() { "run" } else { &job.process_type };
-        let cells = [
+        let mut cells = vec![
             shown_id(job),
             process_type.to_owned(),
             job.state.map(|state| state.to_string()).unwrap_or_default(),
             ago(job.created_at.map(|at| at.0), now),
             job.release.as_ref().map(ToString::to_string).unwrap_or_default(),
-            job.args.join(" "),
         ];
-        table.row(cells.into_iter().take(columns));
+        if with_command {
+            cells.push(job.args.join(" "));
+        }
+        if with_reason {
+            cells.push(job.host_error.clone().unwrap_or_default());
+        }
+        table.row(cells);
     }
     table
 }

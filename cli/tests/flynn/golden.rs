@@ -78,6 +78,23 @@ async fn g12_g13_jobs() {
     assert_eq!(person.flynn("-a demo ps -q -t worker").await.out, format!("{}\n", job(4)));
 }
 
+/// Without a reason there is no such column (G12).
+#[tokio::test]
+async fn jobs_that_wait_say_why() {
+    let controller = demo().await;
+    let (web, worker) = (job(1), job(4));
+    let jobs = format!(
+        r#"[{{"id":"host0-{web}","uuid":"{web}","host_id":"host0","release":"{R}","type":"web","state":"up"}},
+            {{"uuid":"{worker}","release":"{R}","type":"worker","state":"pending",
+              "host_error":"no host has tag disk=ssd"}}]"#
+    );
+    controller.answer("GET /apps/waiting/jobs", &jobs);
+    let said = Person::with(&controller).flynn("-a waiting ps").await;
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert!(lines[0].ends_with("RELEASE                               WHY"), "{}", said.out);
+    assert!(lines[2].ends_with(&format!("{R}  no host has tag disk=ssd")), "{}", said.out);
+}
+
 /// The years since the fixture was made change.
 fn ageless(text: &str) -> String {
     let ages = text

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::failure::{Answer, Failure};
-use crate::run::{add, from_host};
+use crate::run::{NotStarted, add, from_host};
 
 /// How long an attached job may take until its program runs: images are fetched meanwhile.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(300);
@@ -40,7 +40,11 @@ pub(crate) struct Attached {
 
 impl Attached {
     /// Starts the job, attached.
-    pub(crate) async fn start(host: &HostClient, job: &Job, wanted: &NewJob) -> Answer<Self> {
+    pub(crate) async fn start(
+        host: &HostClient,
+        job: &Job,
+        wanted: &NewJob,
+    ) -> Result<Self, NotStarted> {
         let flags =
             AttachFlags::STDOUT | AttachFlags::STDERR | AttachFlags::STDIN | AttachFlags::STREAM;
         let request = AttachReq {
@@ -48,12 +52,14 @@ impl Attached {
             width: wanted.tty_columns,
             ..AttachReq::new(&job.id, flags)
         };
+        let attaching = host.attach(&request).await;
         let mut attachment =
-            host.attach(&request).await.map_err(|error| from_host(&error, "attach failed"))?;
+            attaching.map_err(|error| NotStarted::Refused(from_host(&error, "attach failed")))?;
         // From the first greeting on the job waits for us.
         let greeting = timeout(GREETING, attachment.greeting()).await;
         let late = |_| ApiError::service_unavailable("attach failed: the host did not answer");
-        let greeting = greeting.map_err(late)?.map_err(refused)?;
+        let greeting = greeting.map_err(|elapsed| NotStarted::Refused(late(elapsed).into()))?;
+        let greeting = greeting.map_err(|error| NotStarted::Refused(refused(error)))?;
         add(host, job).await?;
         let attachment = match greeting {
             Greeting::Attached => attachment,

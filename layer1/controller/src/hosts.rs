@@ -1,14 +1,23 @@
 //! The hosts of the cluster, as far as the controller needs them: to run one-off jobs and to stop jobs.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use discoverd_api::{Client as Discoverd, DiscoverdResolver};
+use futures_util::StreamExt as _;
 use host_api::HostClient;
 use kit_ids::HostId;
-use rand::seq::IndexedRandom as _;
+use kit_units::{Bytes, Millicpu};
+use placement::{HostState, Offer, Reservation};
 
 use crate::failure::{Answer, Failure};
 
 /// The service every flynn-host registers itself in.
 const SERVICE: &str = "flynn-host";
+
+/// How many hosts are asked at a time for what they have, and how long one may take.
+const ASKED_AT_ONCE: usize = 64;
+const ASKED_FOR: Duration = Duration::from_secs(5);
 
 /// Finds hosts through discoverd.
 #[derive(Clone, Debug)]
@@ -28,14 +37,21 @@ impl Hosts {
         Self { discoverd }
     }
 
-    /// Any host that is not going away.
-    pub(crate) async fn any(&self) -> Answer<Host> {
-        let mut hosts = self.all().await?;
-        hosts.retain(|(_, is_leaving)| !is_leaving);
-        let host = hosts.choose(&mut rand::rng()).map(|(host, _)| host.clone());
-        host.ok_or_else(|| {
-            kit_http::ApiError::service_unavailable("no host is registered in discoverd").into()
-        })
+    /// All hosts that answer, and what each has for a job. One that tells nothing of its size is taken for
+    /// large: it refuses what it cannot hold.
+    pub(crate) async fn offers(&self) -> Answer<BTreeMap<HostId, (Host, Offer)>> {
+        let offers = futures_util::stream::iter(self.all().await?)
+            .map(|(host, is_leaving)| async move {
+                let offer = offer(&host, is_leaving).await?;
+                Some((host.id.clone(), (host, offer)))
+            })
+            .buffer_unordered(ASKED_AT_ONCE);
+        let offers: BTreeMap<_, _> = offers.filter_map(std::future::ready).collect().await;
+        if offers.is_empty() {
+            let text = "no host that is registered in discoverd answers";
+            return Err(kit_http::ApiError::service_unavailable(text).into());
+        }
+        Ok(offers)
     }
 
     /// One host; none when discoverd does not know it.
@@ -66,6 +82,28 @@ impl Hosts {
         };
         Ok(instances.iter().filter_map(host).collect())
     }
+}
+
+async fn offer(host: &Host, is_leaving: bool) -> Option<Offer> {
+    let answer = tokio::time::timeout(ASKED_FOR, host.client.status()).await.ok()?;
+    let resources = match answer {
+        Ok(status) => status.resources,
+        Err(error) if error.api().is_some() || error.is_not_found() => None,
+        Err(error) => {
+            tracing::info!(host = %host.id, %error, "host does not answer: no job goes there");
+            return None;
+        }
+    };
+    let state = if is_leaving { HostState::Draining } else { HostState::Serving };
+    let large = Reservation { memory: Bytes::gib(1024), cpu: Millicpu(1_000_000) };
+    let (capacity, used) = resources.map_or((large, Reservation::default()), |resources| {
+        let of = |memory, cpu| Reservation { memory: Bytes(memory), cpu: Millicpu(cpu) };
+        (
+            of(resources.memory.total, resources.cpu.total),
+            of(resources.memory.reserved, resources.cpu.reserved),
+        )
+    });
+    Some(Offer { host: placement::Host { tags: BTreeMap::new(), capacity, state }, used })
 }
 
 /// An HTTP client for what other components offer, by names below `.discoverd` too.

@@ -1,5 +1,5 @@
-//! One-off jobs: started on a host that is up, attached to where that was asked for; and the end of
-//! any job by its id. The record of a job appears once the scheduler hears of it from the host.
+//! One-off jobs: placed by the rules of all jobs, on the next host when one refuses, attached to where
+//! that was asked for; and the end of any job by its id. The record of a job appears once the scheduler hears of it from the host.
 
 use axum::extract::{FromRequest as _, Path, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -8,9 +8,10 @@ use controller_api::{
 };
 use host_api::{HostClient, VolumeBinding, VolumeInfo};
 use http::header::UPGRADE;
-use kit_http::{ApiError, ClientError, Json, accept_upgrade};
+use kit_http::{ApiError, ClientError, ErrorCode, Json, accept_upgrade};
 use kit_ids::JobId;
 use kit_pg::GenericClient;
+use kit_units::{Bytes, Millicpu};
 use serde_json::Value;
 
 use crate::attached::Attached;
@@ -37,20 +38,93 @@ pub(crate) async fn run(
     let Json(body) = Json::<Value>::from_request(request, &()).await?;
     let new_job = read(body)?;
     let what = Wanted::find(&controller, &app, new_job).await?;
-    let host = controller.hosts().any().await?;
-    let id = JobId::random(&host.id);
-    let mut job = what.build(id.clone(), switching.is_some())?;
-    if what.request.data {
-        job.config.volumes.push(data_volume(&host.client, &what, &job).await?);
-    }
-    match switching {
-        None => detached(&host, &job, &what).await,
-        Some((response, upgrading)) => {
-            let attached = Attached::start(&host.client, &job, &what.request).await?;
+    let (job, started) = place(&controller, &what, switching.is_some()).await?;
+    match (switching, started) {
+        (Some((response, upgrading)), Started::Attached(attached)) => {
             attached.relay(controller.tasks(), upgrading);
             Ok(response)
         }
+        (_, Started::Attached(_) | Started::Detached) => detached(&job, &what),
     }
+}
+
+/// A job that its host took.
+enum Started {
+    Attached(Box<Attached>),
+    Detached,
+}
+
+/// Why a host did not start a job.
+pub(crate) enum NotStarted {
+    /// It certainly does not run there: another host may take it.
+    Refused(Failure),
+    /// Nobody would take it, or it may run.
+    Failed(Failure),
+}
+
+impl From<Failure> for NotStarted {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Starts the job on the best host, on the next one when that refuses, until none is left.
+async fn place(
+    controller: &Controller,
+    what: &Wanted,
+    attach: bool,
+) -> Answer<(host_api::Job, Started)> {
+    let hosts = controller.hosts().offers().await?;
+    let mut offers = hosts.iter().map(|(id, (_, offer))| (id.clone(), offer.clone())).collect();
+    let mut refusal = None;
+    loop {
+        let chosen = placement::choose(&offers, &what.process()?);
+        let (id, (host, _)) = match chosen.map(|id| hosts.get_key_value(&id)) {
+            Ok(Some(host)) => host,
+            Ok(None) => return Err(ApiError::unknown().into()),
+            Err(why) => {
+                let full = || ApiError::service_unavailable(format!("schedule failed: {why}"));
+                return Err(refusal.unwrap_or_else(|| full().into()));
+            }
+        };
+        let job = what.build(JobId::random(id), attach)?;
+        match start(host, job, what, attach).await {
+            Ok(started) => return Ok(started),
+            Err(NotStarted::Failed(failure)) => return Err(failure),
+            Err(NotStarted::Refused(failure)) => {
+                tracing::info!(app = %what.app.name, host = %id, ?failure, "host refused a job");
+                offers.remove(id);
+                refusal = Some(failure);
+            }
+        }
+    }
+}
+
+async fn start(
+    host: &Host,
+    mut job: host_api::Job,
+    what: &Wanted,
+    attach: bool,
+) -> Result<(host_api::Job, Started), NotStarted> {
+    let mut volume = None;
+    if what.request.data {
+        let made = data_volume(&host.client, what, &job).await.map_err(NotStarted::Refused)?;
+        volume = Some(made.volume.clone());
+        job.config.volumes.push(made);
+    }
+    let started = if attach {
+        let attached = Attached::start(&host.client, &job, &what.request).await;
+        attached.map(|attached| Started::Attached(Box::new(attached)))
+    } else {
+        add(&host.client, &job).await.map(|()| Started::Detached)
+    };
+    let unused = volume.filter(|_| matches!(started, Err(NotStarted::Refused(_))));
+    if let Some(volume) = unused
+        && let Err(error) = host.client.destroy_volume(&volume).await
+    {
+        tracing::warn!(host = %host.id, volume, %error, "volume of a refused job is left over");
+    }
+    Ok((job, started?))
 }
 
 /// `DELETE /apps/X/jobs/:id`
@@ -112,6 +186,15 @@ impl Wanted {
         Ok(found)
     }
 
+    /// What the job asks of a host, in the planner's form.
+    fn process(&self) -> Answer<placement::Process> {
+        let any: kit_ids::HostId = "any".parse().map_err(|error| Failure::internal(&error))?;
+        let (memory, cpu) =
+            controller_api::reserved(&self.build(JobId::random(&any), false)?.resources);
+        let reservation = placement::Reservation { memory: Bytes(memory), cpu: Millicpu(cpu) };
+        Ok(placement::Process { reservation, ..placement::Process::default() })
+    }
+
     fn build(&self, id: JobId, attached: bool) -> Answer<host_api::Job> {
         let built = JobBuilder::new(&self.app, &self.release, &self.artifacts)
             .and_then(|builder| builder.one_off_job(id, &self.request, attached));
@@ -127,13 +210,12 @@ fn read(body: Value) -> Answer<NewJob> {
     check::read(body)
 }
 
-async fn detached(host: &Host, job: &host_api::Job, what: &Wanted) -> Answer<Response> {
-    add(&host.client, job).await?;
+fn detached(job: &host_api::Job, what: &Wanted) -> Answer<Response> {
     let uuid = JobUuid::try_from(&job.id).map_err(|error| Failure::internal(&error))?;
     Ok(Json(Job {
         id: Some(job.id.clone()),
         uuid: Some(uuid),
-        host_id: Some(host.id.clone()),
+        host_id: job.id.host_part().parse().ok(),
         release: what.release.id.clone(),
         args: job.config.args.clone(),
         ..Job::default()
@@ -141,8 +223,16 @@ async fn detached(host: &Host, job: &host_api::Job, what: &Wanted) -> Answer<Res
     .into_response())
 }
 
-pub(crate) async fn add(host: &HostClient, job: &host_api::Job) -> Answer<()> {
-    host.add_job(job).await.map_err(|error| from_host(&error, "schedule failed"))
+pub(crate) async fn add(host: &HostClient, job: &host_api::Job) -> Result<(), NotStarted> {
+    let Err(error) = host.add_job(job).await else { return Ok(()) };
+    let failure = from_host(&error, "schedule failed");
+    match error.api_code() {
+        // No host would take it.
+        Some(ErrorCode::Validation | ErrorCode::Syntax) => Err(NotStarted::Failed(failure)),
+        Some(_) => Err(NotStarted::Refused(failure)),
+        // It may have heard.
+        None => Err(NotStarted::Failed(failure)),
+    }
 }
 
 /// A volume for `data`, which goes with the job.

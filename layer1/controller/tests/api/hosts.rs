@@ -1,4 +1,5 @@
-//! One-off jobs and kills, against a stand-in of discoverd and of a host that keeps what it is sent.
+//! One-off jobs and kills, against a stand-in of discoverd and of hosts that keep what they are sent; turns
+//! of schedulers.
 
 use std::sync::{Arc, Mutex};
 
@@ -86,5 +87,95 @@ async fn one_off_jobs_run_on_a_host_and_can_be_killed() {
     server.put(&path, &record(&format!(r#""id":"gone-{uuid}","host_id":"gone","#))).await;
     assert_eq!(server.delete(&path).await.status, 409);
     tasks.shutdown(DEADLINE).await;
+    server.stop().await;
+}
+
+/// A host with so much memory free that refuses what it is given when `why` is not empty.
+async fn host(tasks: &Tasks, name: &str, free: u64, why: &'static str, asked: Asked) -> Value {
+    let status = serde_json::json!({
+        "id": name, "pid": 1, "url": "http://h", "version": "dev",
+        "resources": {"memory": {"total": 8_u64 << 30, "reserved": (8_u64 << 30) - free},
+            "cpu": {"total": 8000, "reserved": 0}, "generation": 1},
+    });
+    let own = name.to_owned();
+    let add = async move |Json(_): Json<Value>| {
+        asked.lock().unwrap().push((own.clone(), Value::Null));
+        match why {
+            "" => Ok("{}"),
+            why => Err(kit_http::ApiError::conflict(why)),
+        }
+    };
+    let routes = Router::new()
+        .route("/host/status", get(async move || Json(status)))
+        .route("/host/jobs/{id}", put(add));
+    let addr = serve(tasks, routes).await;
+    let id = discoverd_api::instance_id("http", &addr);
+    serde_json::json!({"id": id, "addr": addr, "proto": "http", "meta": {"id": name}, "index": 1})
+}
+
+#[tokio::test]
+async fn a_one_off_job_goes_where_there_is_room_and_on_when_it_is_refused() {
+    let tasks = Tasks::root("cluster");
+    let asked = Asked::default();
+    let full = "the disk is full";
+    let instances = serde_json::json!([
+        host(&tasks, "small", 64 << 20, "", asked.clone()).await,
+        host(&tasks, "large", 4 << 30, full, asked.clone()).await,
+        host(&tasks, "middle", 1 << 30, "", asked.clone()).await,
+    ]);
+    let discoverd =
+        Router::new().route("/services/flynn-host/instances", get(async move || Json(instances)));
+    let servers = discoverd_api::Servers::parse(&serve(&tasks, discoverd).await);
+    let discoverd = discoverd_api::Client::new(&servers).unwrap();
+    let server = Server::start_with(|config| config.discoverd = Some(discoverd)).await;
+    let (_, release) = demo(&server).await;
+    let run = |memory: u64| {
+        let body = format!(
+            r#"{{"release":"{release}","resources":{{"memory":{{"request":{memory},"limit":{memory}}}}}}}"#
+        );
+        let server = &server;
+        async move { server.post("/apps/demo/jobs", &body).await }
+    };
+    let names =
+        || -> Vec<String> { asked.lock().unwrap().drain(..).map(|(name, _)| name).collect() };
+    assert_eq!(run(200 << 20).await.field("host_id"), "middle");
+    assert_eq!(names(), ["large", "middle"]);
+    let refused = run(2 << 30).await;
+    assert_eq!(
+        (refused.status, refused.field("message")),
+        (409, format!("schedule failed: {full}"))
+    );
+    assert_eq!(names(), ["large"]);
+    let refused = run(16 << 30).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.field("message").contains("large has the most left"), "{refused:?}");
+    tasks.shutdown(DEADLINE).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_recorded_in_a_turn_that_is_over_is_refused() {
+    let server = Server::start().await;
+    let (app, release) = demo(&server).await;
+    let api = server.api();
+    let job = controller_api::Job {
+        uuid: Some("0d000000-0000-4000-8000-000000000001".parse().unwrap()),
+        app: Some(app.parse().unwrap()),
+        release: Some(release.parse().unwrap()),
+        state: Some(controller_api::JobState::Pending),
+        ..controller_api::Job::default()
+    };
+    let first = api.next_scheduler_turn().await.unwrap();
+    api.put_job_in_turn(&job, Some(first)).await.unwrap();
+    let second = api.next_scheduler_turn().await.unwrap();
+    assert!(second.turn > first.turn);
+    let up = controller_api::Job { state: Some(controller_api::JobState::Up), ..job.clone() };
+    let refused = api.put_job_in_turn(&up, Some(first)).await.unwrap_err();
+    assert_eq!(refused.api_code(), Some(kit_http::ErrorCode::PreconditionFailed));
+    let recorded = api.jobs("demo").await.unwrap();
+    assert_eq!(recorded[0].state, Some(controller_api::JobState::Pending), "nothing was recorded");
+    api.put_job_in_turn(&up, Some(second)).await.unwrap();
+    // Whoever takes no turns, as clients of old, is not asked for one.
+    api.put_job(&job).await.unwrap();
     server.stop().await;
 }
