@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Starts the loop.
 pub(crate) fn start(tasks: &Tasks, config: &Config, state: Arc<State>, node: Node) {
-    let (interval, ttl) = (config.expiry_interval, config.leases.ttl);
+    let (interval, patience) = (config.expiry_interval, config.leases.doubtful_after());
     tasks.spawn_until_stop("expiry", async move {
         let mut looked = Instant::now();
         loop {
@@ -24,10 +24,10 @@ pub(crate) fn start(tasks: &Tasks, config: &Config, state: Arc<State>, node: Nod
             tokio::time::sleep(due.clamp(PAUSE, interval.max(PAUSE))).await;
             // A process that stood still did not read the heartbeats that wait in its sockets, and a
             // leader that lost its quorum may have lost its clients too.
-            let stood_still = looked.elapsed() > interval + ttl / 2;
+            let stood_still = looked.elapsed() > interval + patience;
             looked = Instant::now();
-            let alone = node.since_quorum().is_none_or(|since| since > ttl / 2);
-            let leads = node.leadership() == Leadership::Me;
+            let alone = node.since_quorum().is_none_or(|since| since > patience);
+            let leads = (node.leadership() == Leadership::Me).then(|| node.term());
             let lapsed = state.drive_leases(leads, !stood_still && !alone);
             if lapsed.is_empty() {
                 continue;

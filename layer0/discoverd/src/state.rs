@@ -32,14 +32,15 @@ pub(crate) struct State {
 struct Inner {
     registry: Registry,
     leases: Leases,
-    leads: bool,
+    /// The term whose leader the leases were told this server is.
+    leads: Option<u64>,
     hub: Hub,
 }
 
 impl State {
     pub(crate) fn new(clock: Arc<dyn Clock>, leases: LeaseConfig) -> Self {
         let (registry, hub) = (Registry::new(), Hub::default());
-        let inner = Inner { registry, leases: Leases::new(leases), leads: false, hub };
+        let inner = Inner { registry, leases: Leases::new(leases), leads: None, hub };
         Self { inner: Mutex::new(inner), clock }
     }
 
@@ -107,18 +108,19 @@ impl State {
         inner.hub.subscribe(service, kinds, picture)
     }
 
-    /// Drives the leases: `leads` says whether this server leads, `undoubted` whether it surely heard
-    /// all heartbeats since the last call. Gives what is to expire.
-    pub(crate) fn drive_leases(&self, leads: bool, undoubted: bool) -> Vec<Lapsed> {
+    /// Drives the leases: `leads` is the term this server leads, if it does, `undoubted` whether it
+    /// surely heard all heartbeats since the last call. Gives what is to expire. In another term than
+    /// at the last call somebody else may have led, and heard heartbeats, in between.
+    pub(crate) fn drive_leases(&self, leads: Option<u64>, undoubted: bool) -> Vec<Lapsed> {
         let now = self.clock.mono();
         let mut inner = self.lock();
         match (inner.leads, leads) {
-            (false, true) => {
+            (before, Some(term)) if before != Some(term) => {
                 let all = inner.all_instances();
                 inner.leases.handle(LeaseEvent::Elected(all), now);
             }
-            (true, false) => inner.leases.handle(LeaseEvent::Deposed, now),
-            (true, true) | (false, false) => {}
+            (Some(_), None) => inner.leases.handle(LeaseEvent::Deposed, now),
+            (Some(_), Some(_)) | (None, _) => {}
         }
         inner.leads = leads;
         if !undoubted {
@@ -197,5 +199,56 @@ impl Inner {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use kit_clock::{Mono, Wall};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Seconds(AtomicU64);
+
+    impl Clock for Seconds {
+        fn mono(&self) -> Mono {
+            Mono::from_origin(Duration::from_secs(self.0.load(Ordering::SeqCst)))
+        }
+
+        fn wall(&self) -> Wall {
+            Wall::EPOCH
+        }
+    }
+
+    /// Found by simulation: who lost the lead and won it back between two looks had missed the
+    /// heartbeats that went elsewhere, and expired the living.
+    #[test]
+    fn a_leader_of_another_term_gives_everybody_the_grace_again() {
+        let clock = Arc::new(Seconds::default());
+        let state = State::new(Arc::clone(&clock) as _, LeaseConfig::default());
+        let (service, registration) = (
+            discoverd_registry::Name::from("web"),
+            Registration {
+                addr: "10.0.0.1:80".to_owned(),
+                proto: "tcp".to_owned(),
+                meta: std::collections::BTreeMap::new(),
+            },
+        );
+        let add = Command::AddService {
+            service: service.clone(),
+            election: discoverd_registry::Election::Oldest,
+        };
+        let put = Command::AddInstance { service, id: "a".into(), registration };
+        state.apply(vec![Change::Commands(vec![add, put])]);
+        assert_eq!(state.drive_leases(Some(1), true), []);
+        clock.0.store(19, Ordering::SeqCst);
+        assert_eq!(state.drive_leases(Some(2), true), []);
+        clock.0.store(20, Ordering::SeqCst);
+        assert_eq!(state.drive_leases(Some(2), true), [], "the second lead is young");
+        clock.0.store(39, Ordering::SeqCst);
+        assert_eq!(state.drive_leases(Some(2), true).len(), 1);
     }
 }

@@ -29,10 +29,19 @@ impl Default for LeaseConfig {
     }
 }
 
+impl LeaseConfig {
+    /// How long a leader may hear nobody before it has to doubt ([`LeaseEvent::Doubted`]) that it heard
+    /// all heartbeats. Clients send one every half `ttl`: after one heartbeat missed there must be time
+    /// for the next.
+    pub fn doubtful_after(&self) -> Duration {
+        self.ttl / 4
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseEvent {
-    /// This server leads now; these are all instances.
+    /// This server leads now, or leads again after somebody else did; these are all instances.
     Elected(Vec<Lapsed>),
     /// This server leads no longer.
     Deposed,
@@ -79,6 +88,8 @@ struct Lease {
     touched: LogIndex,
     /// Where it stands among the deadlines; nowhere once its expiry was ordered.
     armed: Option<Mono>,
+    /// An order to expire it came to nothing as far as is known; it may be in the log all the same.
+    in_doubt: bool,
 }
 
 impl Lease {
@@ -159,11 +170,12 @@ impl Leases {
         }
     }
 
-    /// Whether an instance's expiry was ordered and not applied yet: then a heartbeat must go through
-    /// the log, where it overrules that order.
+    /// Whether an instance's expiry was ordered and may still be applied: then a heartbeat must go
+    /// through the log, where it overrules that order. An order that failed counts too, until the next
+    /// write of the instance: a proposal whose time ran out can be in the log.
     pub fn is_condemned(&self, service: &str, id: &str) -> bool {
         let lease = self.leases.get(service).and_then(|of_service| of_service.get(id));
-        lease.is_some_and(Lease::condemned)
+        lease.is_some_and(|lease| lease.condemned() || lease.in_doubt)
     }
 
     /// What operators and tests may see.
@@ -208,7 +220,8 @@ impl Leases {
         let of_service = self.leases.entry(service.clone()).or_default();
         let armed = of_service.get(&id).and_then(|lease| lease.armed);
         let due = armed.unwrap_or(now + self.config.ttl);
-        of_service.insert(id.clone(), Lease { seen: now, touched, armed: Some(due) });
+        of_service
+            .insert(id.clone(), Lease { seen: now, touched, armed: Some(due), in_doubt: false });
         self.deadlines.insert((due, (service, id)));
     }
 
@@ -229,7 +242,7 @@ impl Leases {
             return;
         };
         let due = (lease.seen + ttl).max(now);
-        (lease.seen, lease.armed) = (due - ttl, Some(due));
+        (lease.seen, lease.armed, lease.in_doubt) = (due - ttl, Some(due), true);
         self.deadlines.insert((due, (service, id)));
     }
 

@@ -71,6 +71,19 @@ fn a_server_that_does_not_lead_expires_nobody() {
     assert_eq!((condemned(&mut leases, at(2000)), leases.next_timeout()), (vec![], None));
 }
 
+/// The order's time ran out, the leader kept it in its log, and the log was carried out later: found by
+/// simulation.
+#[test]
+fn after_a_failed_expiry_only_the_log_can_say_that_an_instance_lives() {
+    let mut leases = Leases::new(LeaseConfig::default());
+    leases.handle(elected(&["a"]), at(0));
+    assert_eq!(condemned(&mut leases, at(30)), ["a".into()]);
+    leases.handle(LeaseEvent::ExpiryFailed(vec![lapsed("a")]), at(31));
+    assert!(leases.is_condemned("web", "a"));
+    leases.handle(LeaseEvent::Touched(Lapsed { touched: LogIndex(9), ..lapsed("a") }), at(32));
+    assert!(!leases.is_condemned("web", "a"));
+}
+
 #[test]
 fn a_failed_expiry_is_ordered_again() {
     let mut leases = Leases::new(LeaseConfig::default());

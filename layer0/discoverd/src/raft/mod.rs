@@ -262,6 +262,11 @@ impl Node {
         silent.map_or(Age::Unknown, Age::Past)
     }
 
+    /// The newest term this member has heard of; the one it leads while it leads.
+    pub(crate) fn term(&self) -> u64 {
+        self.raft.metrics().borrow().current_term
+    }
+
     /// How long ago a quorum last agreed that this member leads. None while it does not lead; zero for
     /// a lone voter, who is its own quorum.
     pub(crate) fn since_quorum(&self) -> Option<Duration> {
