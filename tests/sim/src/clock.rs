@@ -1,0 +1,44 @@
+//! One machine's clocks: when they were started, how fast they go, what the wall clock is set to.
+
+use std::time::Duration;
+
+use kit_clock::{Mono, Wall};
+
+use crate::Random;
+
+/// The true time at which all runs start, as a span since the epoch.
+const START: Duration = Duration::from_secs(1_700_000_000);
+
+/// The clocks of one machine. The monotonic one is off by at most a thousandth; the wall clock jumps.
+#[derive(Clone, Debug)]
+pub struct NodeClock {
+    origin: Duration,
+    /// Parts per million that it goes too fast.
+    fast: u32,
+    ahead: Duration,
+    behind: Duration,
+}
+
+impl NodeClock {
+    /// Clocks that started at a time of chance.
+    pub fn new(random: &mut Random) -> Self {
+        let fast = u32::try_from(random.below(1000)).unwrap_or_default();
+        let (ahead, behind) = (random.millis(0, 5000), random.millis(0, 5000));
+        Self { origin: random.millis(0, 100_000_000), fast, ahead, behind }
+    }
+
+    /// The monotonic clock at this true time.
+    pub fn mono(&self, now: Duration) -> Mono {
+        Mono::from_origin(self.origin + now + now / 1_000_000 * self.fast)
+    }
+
+    /// The wall clock at this true time.
+    pub fn wall(&self, now: Duration) -> Wall {
+        Wall::from_epoch((START + now + self.ahead).saturating_sub(self.behind))
+    }
+
+    /// Sets the wall clock.
+    pub fn jump(&mut self, ahead: Duration, behind: Duration) {
+        (self.ahead, self.behind) = (ahead, behind);
+    }
+}
