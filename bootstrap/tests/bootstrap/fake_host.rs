@@ -161,6 +161,7 @@ async fn status(State(host): State<FakeHost>) -> Json<HostStatus> {
         version: "test".to_owned(),
         flags: None,
         resources: None,
+        draining: false,
         isolation: None,
     })
 }

@@ -37,6 +37,8 @@ pub struct Config {
     pub partitions: BTreeMap<Partition, u64>,
     /// How many jobs may be in the making at one time.
     pub max_job_concurrency: usize,
+    /// Addresses of other hosts, this one's own may be among them; they are members before discoverd knows them.
+    pub peer_ips: Vec<Ipv4Addr>,
     /// Tags until others are posted.
     pub tags: BTreeMap<String, String>,
     /// The daemon's arguments, for its status.
@@ -77,6 +79,7 @@ impl Config {
             init_binary: PathBuf::from("/usr/local/bin/flynn-init"),
             partitions: parse_partitions(DEFAULT_PARTITIONS).unwrap_or_default(),
             max_job_concurrency: 4,
+            peer_ips: Vec::new(),
             tags: BTreeMap::new(),
             flags: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -123,6 +123,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Daemon, StartError> {
     let port = addrs.first().map_or(host_api::PORT, SocketAddr::port);
     let url = format!("http://{}:{port}", config.external_ip);
     let host = Arc::new(open(config, deps, tasks.clone(), url)?);
+    crate::members::apply(&host).await;
     restore_network(&host).await;
     runner::adopt_all(&host).await?;
     let router = crate::http::router(host.clone());

@@ -9,6 +9,7 @@ mod gates;
 mod host;
 mod http;
 mod logs;
+mod members;
 mod names;
 mod nets;
 mod probe;

@@ -2,14 +2,15 @@
 //! peers, for the firewall and for layers, and the log aggregators. Discoverd may be away at any time.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use discoverd_api::{Client, Heartbeat, Instance, Servers, ServiceConfig};
+use host_api::MemberChange;
 use kit_tasks::Tasks;
 use tokio::sync::watch;
 
 use crate::host::Host;
+use crate::members;
 use crate::settings::Told;
 use crate::sinks::follow_aggregators;
 
@@ -21,11 +22,16 @@ pub(crate) async fn publish(host: Arc<Host>) {
     let mut told = host.settings.watch();
     loop {
         let urls = url_of(&told.borrow_and_update());
-        let Some(urls) = urls else {
-            if told.changed().await.is_err() {
-                return;
-            }
-            continue;
+        let urls = match urls {
+            Some(urls) => urls,
+            // A host that joins is seen before it has a discoverd of its own.
+            None => tokio::select! {
+                changed = told.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                urls = members::discoverd_of_peers(&host) => urls,
+            },
         };
         let client = match Client::new(&Servers::parse(&urls)) {
             Ok(client) => client,
@@ -57,7 +63,7 @@ async fn until_other_urls(
 ) {
     while told.changed().await.is_ok() {
         let now = url_of(&told.borrow_and_update());
-        if now.as_deref() != Some(urls) {
+        if now.is_some_and(|now| now != urls) {
             return;
         }
         heartbeat.set_meta(meta(host));
@@ -73,14 +79,11 @@ async fn peers(host: Arc<Host>, client: Client) {
     let mut watch = client.watch(SERVICE);
     loop {
         watch.next().await;
-        let own = address(&host);
-        let addrs: Vec<_> =
-            watch.instances().values().map(|instance| instance.addr.clone()).collect();
-        let urls = addrs.iter().filter(|addr| **addr != own).map(|addr| format!("http://{addr}"));
-        host.peers.send_replace(urls.collect());
-        let ips = addrs.iter().filter_map(|addr| addr.split(':').next()?.parse::<Ipv4Addr>().ok());
-        if let Err(error) = host.nets.set_known_hosts(ips.collect()).await {
-            tracing::error!(%error, "firewall does not know all hosts");
+        let addrs = watch.instances().values().map(|instance| &instance.addr);
+        let add = addrs.filter_map(|addr| addr.split(':').next()?.parse().ok()).collect();
+        let seen = MemberChange { add, remove: Vec::new() };
+        if let Err(error) = members::change(&host, seen).await {
+            tracing::error!(%error, "members of the cluster not kept");
         }
     }
 }
@@ -100,5 +103,8 @@ fn meta(host: &Host) -> BTreeMap<String, String> {
     let mut meta: BTreeMap<_, _> =
         tags.into_iter().map(|(key, value)| (format!("tag:{key}"), value)).collect();
     meta.insert("id".to_owned(), host.config.id.to_string());
+    if host.settings.now().draining {
+        meta.insert("shutdown".to_owned(), "true".to_owned());
+    }
     meta
 }

@@ -1,7 +1,8 @@
 //! What the host was told over HTTP: its network, discoverd, its tags. Durable, and watched by those who
 //! wait for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use host_api::{DiscoverdConfig, NetworkConfig};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,10 @@ pub(crate) struct Told {
     pub(crate) tags: Option<BTreeMap<String, String>>,
     /// All tags ever posted, merged; discoverd shows them.
     pub(crate) published_tags: Option<BTreeMap<String, String>>,
+    /// Other hosts that were admitted or seen; see [`crate::members`].
+    pub(crate) members: BTreeSet<Ipv4Addr>,
+    /// The host is being emptied: the cluster shall place nothing here.
+    pub(crate) draining: bool,
 }
 
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use kit_http::{Client, ClientError, EventStream, Ignored, Request, Response, Sse
 use kit_ids::JobId;
 
 use crate::{
-    ActiveJob, AttachReq, Attachment, DiscoverdConfig, Event, HostPort, HostStatus, Job,
-    NetworkConfig, ProviderSpec, ResourceCheck, Sink, SinkInfo, UPGRADE_PROTOCOL, VolumeInfo,
+    ActiveJob, AttachReq, Attachment, DiscoverdConfig, Draining, Event, HostPort, HostStatus, Job,
+    MemberChange, NetworkConfig, ProviderSpec, ResourceCheck, Sink, SinkInfo, UPGRADE_PROTOCOL,
+    VolumeInfo,
 };
 
 /// The port a host listens on unless told otherwise.
@@ -107,6 +108,17 @@ impl HostClient {
     /// Changes tags; an empty value removes one.
     pub async fn set_tags(&self, tags: &BTreeMap<String, String>) -> Result<(), ClientError> {
         self.http.post_json::<_, Ignored>("/host/tags", tags).await.map(drop)
+    }
+
+    /// Tells the host of other hosts of its cluster.
+    pub async fn change_members(&self, change: &MemberChange) -> Result<(), ClientError> {
+        self.http.post_json::<_, Ignored>("/host/members", change).await.map(drop)
+    }
+
+    /// Begins to empty the host, or ends that.
+    pub async fn set_draining(&self, draining: bool) -> Result<(), ClientError> {
+        let body = Draining { draining };
+        self.http.post_json::<_, Ignored>("/host/draining", &body).await.map(drop)
     }
 
     /// Whether ports are free. A `conflict`'s detail is a [`ResourceCheck`] of those that are not.

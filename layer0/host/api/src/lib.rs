@@ -31,8 +31,8 @@ pub use job::{
 };
 pub use sink::{Sink, SinkInfo};
 pub use status::{
-    Capacity, Command, DiscoverdConfig, HostPort, HostResources, HostStatus, Isolation,
-    NetworkConfig, OverlayConfig, PullInfo, Refusal, ResourceCheck,
+    Capacity, Command, DiscoverdConfig, Draining, HostPort, HostResources, HostStatus, Isolation,
+    MemberChange, NetworkConfig, OverlayConfig, PullInfo, Refusal, ResourceCheck,
 };
 pub use timestamp::Timestamp;
 pub use volume::{ProviderSpec, VolumeEvent, VolumeEventKind, VolumeInfo};

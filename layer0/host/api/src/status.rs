@@ -1,6 +1,7 @@
 //! What a host says about itself, and what it is told about the cluster.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use kit_http::null_as_default;
 use kit_ids::HostId;
@@ -35,6 +36,9 @@ pub struct HostStatus {
     /// Ours: what the host has and what is reserved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<HostResources>,
+    /// Ours: the host is being emptied and takes no new jobs.
+    #[serde(default, skip_serializing_if = "empty")]
+    pub draining: bool,
     /// Ours: how jobs are isolated here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
@@ -127,6 +131,25 @@ pub struct OverlayConfig {
     /// The external addresses of the hosts that have a subnet, this one among them.
     #[serde(deserialize_with = "null_as_default", skip_serializing_if = "empty")]
     pub hosts: Vec<std::net::Ipv4Addr>,
+}
+
+/// The body of `POST /host/members`, ours: addresses of other hosts of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemberChange {
+    /// These may reach the host's guarded ports.
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "empty")]
+    pub add: Vec<Ipv4Addr>,
+    /// These no longer.
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "empty")]
+    pub remove: Vec<Ipv4Addr>,
+}
+
+/// The body of `POST /host/draining`, ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draining {
+    /// Whether the host is being emptied.
+    pub draining: bool,
 }
 
 /// The body of `POST /host/resource-check`, and the detail of its conflict.

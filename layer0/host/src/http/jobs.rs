@@ -63,6 +63,9 @@ pub(super) async fn add(
     if host.going_down.load(Ordering::SeqCst) {
         return Err(ApiError::service_unavailable("the host is going down"));
     }
+    if host.settings.now().draining {
+        return Err(ApiError::conflict("the host is being emptied and takes no new jobs"));
+    }
     let job = parse_job(&id, body)?;
     let id = job.id.clone();
     let reservation = host.limits(&job).reservation;

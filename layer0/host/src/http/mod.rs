@@ -35,6 +35,8 @@ pub(crate) fn router(host: Arc<Host>) -> Router {
         .route("/host/network", post(status::network))
         .route("/host/discoverd", post(status::discoverd))
         .route("/host/tags", post(status::tags))
+        .route("/host/members", post(status::members))
+        .route("/host/draining", post(status::draining))
         .route("/host/resource-check", post(status::resource_check))
         .route("/host/layers/{id}", get(layers::layer))
         .route("/host/images", get(layers::images))

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use discoverd_api::Servers;
 use host_api::{
-    Capacity, DiscoverdConfig, HostPort, HostResources, HostStatus, NetworkConfig, OverlayConfig,
-    ResourceCheck,
+    Capacity, DiscoverdConfig, Draining, HostPort, HostResources, HostStatus, MemberChange,
+    NetworkConfig, OverlayConfig, ResourceCheck,
 };
 use host_network::{NetworkError, Overlay, RangeError, Subnet, Way};
 use kit_http::{ApiError, Json};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::not_kept;
 use crate::host::Host;
+use crate::members;
 
 /// MTU of a network that names none.
 const DEFAULT_MTU: u32 = 1500;
@@ -40,6 +41,7 @@ pub(super) async fn status(State(host): State<Arc<Host>>) -> Json<HostStatus> {
             cpu: Capacity { total: capacity.cpu.0, reserved: reserved.cpu.0 },
             generation,
         }),
+        draining: told.draining,
         isolation: Some(host.config.isolation.clone()),
     })
 }
@@ -155,6 +157,23 @@ pub(super) async fn tags(
         told.tags = Some(tags);
     });
     change.await.map_err(|error| not_kept(&error))
+}
+
+/// A host that wants to join is admitted before discoverd can know it; one that left is forgotten.
+pub(super) async fn members(
+    State(host): State<Arc<Host>>,
+    Json(change): Json<MemberChange>,
+) -> Result<(), ApiError> {
+    members::change(&host, change).await.map_err(|error| not_kept(&error))
+}
+
+/// Discoverd shows it as `shutdown=true`, which schedulers take as the word to move jobs away.
+pub(super) async fn draining(
+    State(host): State<Arc<Host>>,
+    Json(order): Json<Draining>,
+) -> Result<(), ApiError> {
+    let change = host.settings.change(|told| told.draining = order.draining).await;
+    change.map_err(|error| not_kept(&error))
 }
 
 /// Tries every port; what is taken is the detail of the conflict.

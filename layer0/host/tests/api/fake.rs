@@ -27,8 +27,10 @@ pub(crate) const BRIDGE: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
 pub(crate) const JOB_IP: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 9);
 
 /// A network without a kernel: one address for whoever asks.
-#[derive(Debug)]
-struct NoNets;
+#[derive(Debug, Default)]
+struct NoNets {
+    known_hosts: Mutex<Vec<Ipv4Addr>>,
+}
 
 #[async_trait::async_trait]
 impl host::Nets for NoNets {
@@ -52,7 +54,8 @@ impl host::Nets for NoNets {
     async fn restore(&self, _: &BTreeSet<JobId>) -> Result<Restored, NetworkError> {
         Ok(Restored::default())
     }
-    async fn set_known_hosts(&self, _: Vec<Ipv4Addr>) -> Result<(), NetworkError> {
+    async fn set_known_hosts(&self, hosts: Vec<Ipv4Addr>) -> Result<(), NetworkError> {
+        *self.known_hosts.lock().unwrap() = hosts;
         Ok(())
     }
     async fn set_overlay(&self, _: host_network::Overlay) -> Result<(), NetworkError> {
@@ -274,6 +277,7 @@ impl Drop for Folder {
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) supervisors: Supervisors,
+    nets: Arc<NoNets>,
     folder: Folder,
 }
 
@@ -288,7 +292,12 @@ pub(crate) struct Running {
 impl Machine {
     pub(crate) fn new() -> Self {
         let folder = Folder(tempfile::tempdir().unwrap());
-        Self { supervisors: Supervisors::default(), folder }
+        Self { supervisors: Supervisors::default(), nets: Arc::default(), folder }
+    }
+
+    /// Whom the firewall lets in.
+    pub(crate) fn known_hosts(&self) -> Vec<Ipv4Addr> {
+        self.nets.known_hosts.lock().unwrap().clone()
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -307,7 +316,7 @@ impl Machine {
         config.restart.base = Duration::from_millis(10);
         change(&mut config);
         let deps = host::Deps {
-            nets: Arc::new(NoNets),
+            nets: self.nets.clone(),
             launcher: Arc::new(self.supervisors.clone()),
             clock: Arc::new(kit_clock::SystemClock::start()),
             tasks: Tasks::root("test"),

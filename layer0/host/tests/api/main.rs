@@ -5,5 +5,6 @@
 mod captures;
 mod fake;
 mod lives;
+mod members;
 mod registration;
 mod sinks;

@@ -207,6 +207,7 @@ async fn status(State(host): State<Host>) -> Json<HostStatus> {
         version: String::new(),
         flags: None,
         resources: None,
+        draining: false,
         isolation: None,
     })
 }
