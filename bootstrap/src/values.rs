@@ -21,7 +21,8 @@ pub enum Value {
         /// Which of its results.
         field: &'static str,
     },
-    /// All hosts as `ip:port,`, sorted.
+    /// The hosts whose discoverd votes as `ip:port,`, sorted: all of a small cluster, five of a large one.
+    /// The number is odd, because an even one bears no more losses.
     Peers(u16),
     /// `true` on a single host, else `false`.
     Singleton,
@@ -73,7 +74,9 @@ impl Value {
                 made.ok_or(ValueError::NotMade { step, field })
             }
             Self::Peers(port) => {
-                Ok(facts.host_ips.iter().map(|ip| format!("{ip}:{port},")).collect())
+                let voters = voters(facts.host_ips.len());
+                let first = facts.host_ips.iter().take(voters);
+                Ok(first.map(|ip| format!("{ip}:{port},")).collect())
             }
             Self::Singleton => Ok(facts.singleton.to_string()),
             Self::Domain => {
@@ -83,6 +86,14 @@ impl Value {
             }
             Self::Joined(parts) => parts.iter().map(|part| part.resolve(facts)).collect(),
         }
+    }
+}
+
+/// How many of so many hosts vote.
+fn voters(hosts: usize) -> usize {
+    match hosts.min(5) {
+        4 => 3,
+        count => count,
     }
 }
 
@@ -111,7 +122,7 @@ mod tests {
         let mut record = Record::open(dir.path()).unwrap();
         record.keep("key", &serde_json::json!({ "Data": "secret" })).unwrap();
         let env = BTreeMap::from([("CLUSTER_DOMAIN".to_owned(), "x.test".to_owned())]);
-        let host_ips = ["192.0.2.1".to_owned(), "192.0.2.2".to_owned()];
+        let host_ips = [1, 2, 3, 4].map(|n| format!("192.0.2.{n}"));
         let facts = Facts { env: &env, host_ips: &host_ips, singleton: false, record: &record };
         let made = |step| Value::Made { step, field: "Data" };
         let joined = Value::Joined(vec![Value::text("*."), Value::Env("CLUSTER_DOMAIN")]);
@@ -126,7 +137,7 @@ mod tests {
             facts,
         );
         let expected = [
-            ("DISCOVERD_PEERS", "192.0.2.1:1111,192.0.2.2:1111,"),
+            ("DISCOVERD_PEERS", "192.0.2.1:1111,192.0.2.2:1111,192.0.2.3:1111,"),
             ("KEY", "secret"),
             ("NAMES", "*.x.test"),
             ("SINGLETON", "false"),

@@ -11,7 +11,7 @@ use kit_ids::HostId;
 use kit_tasks::Tasks;
 use serde::Deserialize;
 
-const CONFIG_FILE: &str = "/etc/flynn/host.json";
+pub(crate) const CONFIG_FILE: &str = "/etc/flynn/host.json";
 
 /// What builds talk to, each with a token of its own (design.md D5).
 const BUILD_SERVICES: [&str; 2] = ["blobstore", "controller"];
@@ -29,6 +29,9 @@ pub(crate) struct DaemonArgs {
     /// Address to listen on, besides loopback; the external one if empty.
     #[arg(long)]
     listen_ip: Option<Ipv4Addr>,
+    /// Addresses of other hosts of the cluster, or of members of the one to join.
+    #[arg(long, value_delimiter = ',')]
+    peer_ips: Vec<Ipv4Addr>,
     /// This host's id; its name without dashes if empty.
     #[arg(long)]
     id: Option<String>,
@@ -171,6 +174,7 @@ fn config(args: &DaemonArgs) -> anyhow::Result<host::Config> {
         init_binary: args.flynn_init.clone(),
         partitions: host::parse_partitions(&args.partitions)?,
         max_job_concurrency: args.max_job_concurrency,
+        peer_ips: args.peer_ips.clone(),
         tags: host::parse_tags(&args.tags),
         version: crate::version(false).to_owned(),
         resurrect: !args.no_resurrect,

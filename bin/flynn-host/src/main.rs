@@ -6,7 +6,9 @@ mod cluster;
 mod daemon;
 mod hosts;
 mod image;
+mod init;
 mod jobs;
+mod members;
 mod run;
 mod start;
 mod table;
@@ -38,6 +40,8 @@ pub(crate) struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write the daemon's configuration file.
+    Init(init::InitArgs),
     /// Run the daemon of this host.
     Daemon(Box<daemon::DaemonArgs>),
     /// Run the daemon and start it again when it dies; for machines without systemd.
@@ -64,6 +68,16 @@ enum Command {
     Status,
     /// Show or change hosts' tags.
     Tags(cluster::TagsArgs),
+    /// Let other hosts into the cluster, before they are started.
+    Admit(members::MemberArgs),
+    /// Let hosts that left the cluster no longer reach it.
+    Forget(members::MemberArgs),
+    /// Move a host's jobs to the others, as before its end.
+    Drain(members::DrainArgs),
+    /// Let a discoverd vote.
+    Promote(members::PromoteArgs),
+    /// Let a discoverd vote no longer.
+    Demote(members::DemoteArgs),
     /// List, create or delete volumes.
     Volume(volumes::VolumeArgs),
     /// Import or list images of this host.
@@ -129,6 +143,12 @@ async fn client_command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::List => cluster::list(&hosts).await?,
         Command::Status => cluster::status(&hosts).await?,
         Command::Tags(args) => cluster::tags(args, &hosts).await?,
+        Command::Init(args) => init::run(&args)?,
+        Command::Admit(args) => members::admit(args, &hosts).await?,
+        Command::Forget(args) => members::forget(args, &hosts).await?,
+        Command::Drain(args) => members::drain(args, &hosts).await?,
+        Command::Promote(args) => members::promote(args).await?,
+        Command::Demote(args) => members::demote(args).await?,
         Command::Volume(args) => volumes::run(args, &hosts).await?,
         Command::Image(args) => image::run(args).await?,
         Command::Teardown(args) => teardown::run(args).await?,

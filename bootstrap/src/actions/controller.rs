@@ -164,8 +164,8 @@ async fn ensure_provider(
     made.id.ok_or(ActionError::NotRun("provider"))
 }
 
-/// Waits until as many jobs of each type are up as wanted. Types of which there is one on every host
-/// count as there when one is up.
+/// Waits until as many jobs of each type are up as wanted; a formation's count of types that run on every
+/// host is per host.
 async fn until_up(
     plan: &Plan,
     counts: BTreeMap<String, u32>,
@@ -175,6 +175,15 @@ async fn until_up(
     let within = context.options.wait_timeout;
     let give_up = Instant::now() + within;
     let app = &plan.app.name;
+    let hosts = u32::try_from(context.hosts.len()).unwrap_or(u32::MAX);
+    let per_host = |name: &str| plan.release.processes.get(name).is_some_and(|kind| kind.omni);
+    let counts: BTreeMap<_, _> = counts
+        .into_iter()
+        .map(|(name, count)| {
+            let wanted = if per_host(&name) { count.saturating_mul(hosts) } else { count };
+            (name, wanted)
+        })
+        .collect();
     loop {
         let jobs = client.jobs(app).await.map_err(call(format!("listing the jobs of {app}")))?;
         let up = |name: &str| {
