@@ -16,7 +16,8 @@ use anyhow::{Context as _, bail};
 
 use crate::{command, sandbox};
 
-const BRIDGE: &str = "fhosts";
+/// The bridge all hosts are on that are not cut off.
+pub(crate) const BRIDGE: &str = "fhosts";
 const NETWORK: [u8; 3] = [172, 31, 0];
 
 /// The network all hosts of a sandbox share.
@@ -113,12 +114,10 @@ fn name_mount_namespace(pin: &Path) -> anyhow::Result<()> {
 fn connect(id: &str, ip: Ipv4Addr) -> anyhow::Result<()> {
     let [a, b, c] = NETWORK;
     let inside = ["ip", "-n", id];
-    let device = format!("h-{id}");
+    let device = link_of(id);
     command::run(&["ip", "netns", "add", id])?;
-    command::run(&[
-        "ip", "link", "add", &device, "type", "veth", "peer", "name", "eth0", "netns", id,
-    ])?;
-    command::run(&["ip", "link", "set", &device, "master", BRIDGE, "up"])?;
+    outside(&["link", "add", &device, "type", "veth", "peer", "name", "eth0", "netns", id])?;
+    outside(&["link", "set", &device, "master", BRIDGE, "up"])?;
     for rest in [
         vec!["link", "set", "lo", "up"],
         vec!["addr", "add", &format!("{ip}/24"), "dev", "eth0"],
@@ -130,7 +129,23 @@ fn connect(id: &str, ip: Ipv4Addr) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs `ip` in the network of the sandbox, wherever this thread lives: tests live on a host.
+pub(crate) fn outside(args: &[&str]) -> anyhow::Result<String> {
+    let enter = ["nsenter", "--net=/proc/1/ns/net", "ip"];
+    command::output(&[&enter[..], args].concat())
+}
+
+/// The bridge's end of a host's link.
+pub(crate) fn link_of(id: &str) -> String {
+    format!("h-{id}")
+}
+
 impl Host {
+    /// The host's first process, as this process sees it.
+    pub fn init_pid(&self) -> u32 {
+        self.init_pid
+    }
+
     /// Starts the host's first process; the daemons are started by the test.
     fn boot(&mut self) -> anyhow::Result<()> {
         let pid_file = self.dir.join("init.pid");
@@ -240,7 +255,7 @@ impl Host {
     }
 
     /// Everything in the cgroups of the host's jobs, whatever namespace it is in.
-    fn job_pids(&self) -> Vec<i32> {
+    pub(crate) fn job_pids(&self) -> Vec<i32> {
         let prefix = std::env::var(sandbox::PREFIX_ENV).unwrap_or_default();
         let group = format!("/{prefix}-{}/", self.id);
         let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };

@@ -4,7 +4,10 @@
 //! The binary is `flynn-dev`; the cluster tests use the library. Nothing here is part of the product.
 
 pub mod checks;
+pub mod cluster;
 pub mod command;
+mod daemon;
+mod faults;
 pub mod guest;
 pub mod hosts;
 pub mod images;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use harness::{checks, guest, hosts, images, sandbox, sweep};
+use harness::{checks, cluster, guest, hosts, images, sandbox, sweep};
 
 #[derive(Debug, Parser)]
 #[command(name = "flynn-dev", about = "What the scripts are too short for")]
@@ -53,6 +53,8 @@ enum Command {
         /// Static test programs; none: only make the guest's disk
         programs: Vec<PathBuf>,
     },
+    /// A cluster of several hosts that stays until it is ended
+    Cluster(cluster::ClusterArgs),
     /// Holds the repository against its own rules: purity, direction of dependencies, file headers
     Check {
         #[arg(long, default_value = ".")]
@@ -82,6 +84,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Guest { cache, bin, beside, programs } => {
             guest::run(&cache, &guest::Load { bin, beside, programs })
         }
+        Command::Cluster(args) => cluster::run(args),
         Command::Check { root } => checks::run(&root),
         Command::Leftovers => sweep::leftovers(),
         Command::HostInit { id, dir } => hosts::host_init(&id, &dir),

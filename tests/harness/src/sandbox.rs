@@ -22,6 +22,8 @@ use crate::{command, sweep};
 pub const STATE_ENV: &str = "FLYNN_SANDBOX";
 /// Set inside: what names of cgroups must begin with.
 pub const PREFIX_ENV: &str = "FLYNN_CGROUP_PREFIX";
+/// The file in the state directory with the number of the sandbox's init, as those outside see it.
+pub const INIT_PID: &str = "init.pid";
 /// How many seconds the command may take, where [`LIMIT`] does not fit.
 pub const LIMIT_ENV: &str = "FLYNN_SANDBOX_LIMIT";
 /// A command that takes longer hangs: the longest suite takes a fraction of this on a busy machine.
@@ -160,12 +162,14 @@ fn become_init(argv: &[OsString]) -> anyhow::Result<ExitCode> {
     command::run(&["mount", "--make-rprivate", "/"])?;
     // Last, because the next child becomes the init of the new process namespace.
     unshare(libc::CLONE_NEWPID)?;
-    let status = Command::new(std::env::current_exe()?)
+    let mut init = Command::new(std::env::current_exe()?)
         .arg("sandbox")
         .args(argv)
         .env(STAGE_ENV, "init")
-        .status()?;
-    Ok(exit_code(status))
+        .spawn()?;
+    let state = PathBuf::from(std::env::var_os(STATE_ENV).context("no state directory")?);
+    std::fs::write(state.join(INIT_PID), init.id().to_string())?;
+    Ok(exit_code(init.wait()?))
 }
 
 pub(crate) fn unshare(flags: libc::c_int) -> anyhow::Result<()> {
