@@ -1,5 +1,6 @@
 //! A host with a running daemon, for tests that look at the real thing.
 
+mod cluster;
 mod jobs;
 mod load;
 mod node;
@@ -7,6 +8,7 @@ mod platform;
 pub mod several;
 mod shared;
 
+pub use cluster::{Cluster, on_cluster};
 pub use jobs::{Output, Run};
 pub use load::{Counted, Load};
 pub use node::{Node, PATIENCE, binaries, on_bare_host, on_host, on_small_host, until};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -76,8 +76,7 @@ fn on_prepared_host<F, T>(
     F: FnOnce(Node) -> T + Send,
     T: Future<Output = anyhow::Result<()>>,
 {
-    // One host at a time: what a host needs of the machine is what the next one waits for.
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let host = Hosts::in_sandbox().and_then(|hosts| hosts.add(id)).expect("a host");
     let run = || {
         in_network(id, async {
@@ -88,6 +87,11 @@ fn on_prepared_host<F, T>(
         })
     };
     tell(std::thread::scope(|scope| scope.spawn(run).join()));
+}
+
+/// One test with hosts of its own at a time: what they need of the machine is what the next one waits for.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work` in this thread, which from now on lives in the network of the host `id`.
@@ -137,28 +141,29 @@ impl Node {
         Ok(Self { host, client, daemon: None })
     }
 
-    /// A `flynn-host` command on this host.
+    /// A host of a cluster, seen from another one of it.
+    pub(crate) fn seen_from_another(host: Arc<Host>) -> anyhow::Result<Self> {
+        let client = HostClient::new(&format!("http://{}:1113", host.ip))?;
+        Ok(Self { host, client, daemon: None })
+    }
+
+    /// A `flynn-host` command on this host, about this host.
     pub fn flynn_host(&self, args: &[&str]) -> anyhow::Result<Command> {
-        let mut command = self.host.command(binaries()?.join("flynn-host"));
-        command.args(args).stdin(Stdio::null()).env("FLYNN_HOST_URL", "http://127.0.0.1:1113");
+        let mut command = self.operator(args)?;
+        command.env("FLYNN_HOST_URL", "http://127.0.0.1:1113");
+        Ok(command)
+    }
+
+    /// A `flynn-host` command on this host, about the cluster.
+    pub fn operator(&self, args: &[&str]) -> anyhow::Result<Command> {
+        let mut command = self.host.flynn_host(&binaries()?, args);
+        command.env_remove("FLYNN_HOST_URL").env_remove("DISCOVERD");
         Ok(command)
     }
 
     /// Starts the daemon and waits until it answers.
     pub async fn start_daemon(&mut self) -> anyhow::Result<()> {
-        let prefix = std::env::var(harness::sandbox::PREFIX_ENV).context("not in a sandbox")?;
-        let (data, ip) = (self.data_dir(), self.host.ip.to_string());
-        let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = self.flynn_host(&["daemon", "--id", &self.host.id])?;
-        command
-            .args(["--external-ip", &ip, "--cgroup-prefix", &format!("{prefix}-{}", self.host.id)])
-            .arg("--data-dir")
-            .arg(&data)
-            .arg("--flynn-init")
-            .arg(binaries()?.join("flynn-init"))
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        self.daemon = Some(command.spawn()?);
+        self.daemon = Some(self.host.daemon(&binaries()?, "daemon")?.spawn()?);
         until("the daemon answers", async || self.client.status().await.is_ok())
             .await
             .with_context(|| self.log())
@@ -175,9 +180,15 @@ impl Node {
 
     /// Everything of the host ends at once; then the daemon is started.
     pub async fn power_cut(&mut self) -> anyhow::Result<()> {
+        self.turn_off()?;
+        self.start_daemon().await
+    }
+
+    /// Everything of the host ends at once.
+    pub fn turn_off(&mut self) -> anyhow::Result<()> {
         self.host.power_cut()?;
         self.reap();
-        self.start_daemon().await
+        Ok(())
     }
 
     fn reap(&mut self) {
@@ -209,23 +220,19 @@ impl Node {
 
     /// The daemon's data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.host.dir.join("data")
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.host.dir.join("daemon.log")
+        self.host.data_dir()
     }
 
     /// The end of the daemon's log, for messages.
     pub fn log(&self) -> String {
-        let text = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        let text = std::fs::read_to_string(self.host.log_path()).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
     /// The lines of the daemon's log with this text in them.
     pub fn log_lines(&self, text: &str) -> Vec<String> {
-        let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        let log = std::fs::read_to_string(self.host.log_path()).unwrap_or_default();
         log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 }

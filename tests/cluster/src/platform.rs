@@ -10,7 +10,7 @@ use crate::node::{Node, binaries, on_bare_host};
 /// The domain of every test platform.
 pub const DOMAIN: &str = "flynn.localhost";
 
-const IMAGES: [&str; 6] =
+pub(crate) const IMAGES: [&str; 6] =
     ["core", "component", "postgres", "gitreceive", "stack-build", "stack-run"];
 
 /// The platform of one host.
@@ -38,8 +38,13 @@ impl Platform {
         for image in IMAGES {
             node.import(image).await?;
         }
+        Self::bootstrap_with(node, &[]).await
+    }
+
+    /// [`bootstrap`](Self::bootstrap) with imported images and more options.
+    pub(crate) async fn bootstrap_with(node: Node, options: &[&str]) -> anyhow::Result<Self> {
         let mut command = node.flynn_host(&["bootstrap", "--job-timeout", "120", "--data-dir"])?;
-        command.arg(node.data_dir()).env("CLUSTER_DOMAIN", DOMAIN);
+        command.arg(node.data_dir()).args(options).env("CLUSTER_DOMAIN", DOMAIN);
         let done = tokio::task::spawn_blocking(move || command.output()).await??;
         let said = String::from_utf8_lossy(&done.stdout).into_owned();
         if !done.status.success() {

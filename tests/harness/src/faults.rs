@@ -15,7 +15,7 @@ const ISLAND: &str = "fi-";
 const FILLER: &str = "filler";
 
 impl Hosts {
-    /// Cuts these hosts off from the others and from the outside; they reach each other.
+    /// Cuts these hosts off from the others and from the outside.
     pub fn partition(&self, ids: &[&str]) -> anyhow::Result<()> {
         let first = ids.first().context("which hosts?")?;
         let island = format!("{ISLAND}{first}");

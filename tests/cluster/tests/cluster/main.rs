@@ -12,5 +12,6 @@ mod one_job;
 mod overlay;
 mod platform;
 mod pushes;
+mod several_hosts;
 mod talking;
 mod tutorial;
