@@ -112,6 +112,10 @@ mod tests {
         assert_eq!(ask(addr, &check("http", "/well")).await, None);
         assert_eq!(ask(addr, &check("tcp", "")).await, None);
         tasks.shutdown(Duration::from_secs(30)).await;
+        // A port that is taken and at which nobody listens; one that is free may be anybody's next.
+        let taken = tokio::net::TcpSocket::new_v4().unwrap();
+        taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (addr, port) = (taken.local_addr().unwrap(), taken.local_addr().unwrap().port());
         let deaf = ask(addr, &check("http", "/")).await.unwrap();
         assert_eq!(deaf, format!("nothing accepts connections on its port {port}"));
     }

@@ -39,7 +39,7 @@ enum Seen {
     Refused {
         expected: u64,
     },
-    /// It may have been done or not, then or later.
+    /// It may have been done or not, then or later. So is every attempt until it is answered.
     Unknown {
         expected: u64,
         writer: u64,
@@ -71,9 +71,25 @@ impl History {
         self.moment.fetch_add(1, Ordering::SeqCst)
     }
 
-    fn add(&self, key: &str, seen: Seen, asked: u64) {
+    fn add(&self, key: &str, seen: Seen, asked: u64) -> usize {
         let record = Record { seen, asked, answered: self.now() };
-        self.keys.lock().unwrap().entry(key.to_owned()).or_default().push(record);
+        let mut keys = self.keys.lock().unwrap();
+        let records = keys.entry(key.to_owned()).or_default();
+        records.push(record);
+        records.len() - 1
+    }
+
+    /// Writes an attempt down before it is made: whoever makes it may be ended meanwhile.
+    fn attempt(&self, key: &str, expected: u64, writer: u64) -> usize {
+        self.add(key, Seen::Unknown { expected, writer }, self.now())
+    }
+
+    /// What became of an attempt.
+    fn answered(&self, key: &str, attempt: usize, seen: Seen) {
+        let now = self.now();
+        let mut keys = self.keys.lock().unwrap();
+        let record = &mut keys.get_mut(key).unwrap()[attempt];
+        (record.seen, record.answered) = (seen, now);
     }
 
     /// Whether a key has room for what all clients may be doing.
@@ -123,8 +139,8 @@ impl Contender {
         let writer = self.writers.fetch_add(1, Ordering::SeqCst);
         let path = format!("/services/{key}/meta");
         let body = format!("{{\"data\":{writer},\"index\":{expected}}}");
+        let attempt = self.history.attempt(key, expected, writer);
         for _ in 0..3 {
-            let asked = self.history.now();
             let answer = try_ask(server, "PUT", &path, JSON, &body);
             let answer = tokio::time::timeout(ANSWER, answer).await;
             let seen = match answer {
@@ -149,7 +165,7 @@ impl Contender {
                 },
                 Ok(Err(_)) | Err(_) => Seen::Unknown { expected, writer },
             };
-            self.history.add(key, seen, asked);
+            self.history.answered(key, attempt, seen);
             return;
         }
     }
