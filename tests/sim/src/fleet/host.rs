@@ -96,6 +96,13 @@ impl Host {
         (process != FAST || self.ssd) && (process != WEB || !self.picky)
     }
 
+    /// Whether one more job of this type could be admitted.
+    pub(super) fn has_room(&self, process: &str) -> bool {
+        let (held, wanted, all) =
+            (self.ledger.reserved(), reservation(&process.into()), capacity());
+        held.memory.0 + wanted.memory.0 <= all.memory.0 && held.cpu.0 + wanted.cpu.0 <= all.cpu.0
+    }
+
     fn jobs(&self) -> BTreeMap<JobId, Record> {
         self.disk.read().clone()
     }
@@ -122,9 +129,9 @@ impl Host {
     }
 }
 
-/// Room for two big jobs and some others.
+/// Room for two big jobs and some others: now the one, now the other runs out first.
 pub(super) fn capacity() -> Reservation {
-    Reservation { memory: Bytes::mib(1600), cpu: Millicpu(1200) }
+    Reservation { memory: Bytes::mib(1300), cpu: Millicpu(1100) }
 }
 
 fn reservation(name: &ProcessName) -> Reservation {

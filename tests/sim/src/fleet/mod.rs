@@ -12,7 +12,7 @@
 //! - no plan sends a job to a host that takes none, lacks its tags or has just refused its type.
 //!
 //! Promised [`SETTLES`] after the last fault: exactly as many jobs run as are wanted, and on hosts that
-//! take them.
+//! take them; fewer only when none of those hosts has room.
 
 mod host;
 mod scheduler;
@@ -338,10 +338,18 @@ impl World {
         for (name, count) in &self.wanted {
             let running: Vec<usize> = self.hosts.iter().map(|host| host.running(name)).collect();
             let wanted = *count as usize;
+            let has_room = |host: &Host| host.takes(name) && host.has_room(name);
             if process(name).omni {
-                assert!(running.iter().all(|running| *running == wanted), "{name}: {running:?}");
+                for (host, running) in self.hosts.iter().zip(&running) {
+                    let short = *running < wanted && !has_room(host);
+                    assert!(*running == wanted || short, "{name}: {running:?}");
+                }
             } else {
-                assert_eq!(running.iter().sum::<usize>(), wanted, "{name}: {running:?}");
+                let (all, full) = (running.iter().sum::<usize>(), !self.hosts.iter().any(has_room));
+                assert!(
+                    all == wanted || (all < wanted && full),
+                    "{name}: {running:?}, not {wanted}"
+                );
             }
             for (host, running) in self.hosts.iter().zip(running) {
                 assert!(running == 0 || host.takes(name), "{name} on a host that does not take it");
@@ -356,7 +364,7 @@ fn process(name: &str) -> Process {
         |mib, cpu| placement::Reservation { memory: Bytes::mib(mib), cpu: Millicpu(cpu) };
     let plain = Process { reservation: reservation(96, 50), ..Process::default() };
     match name {
-        BIG => Process { reservation: reservation(512, 300), ..plain },
+        BIG => Process { reservation: reservation(400, 400), ..plain },
         FAST => Process { tags: BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]), ..plain },
         DB => Process { resurrect: true, ..plain },
         AGENT => Process { resurrect: true, omni: true, ..plain },

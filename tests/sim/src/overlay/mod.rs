@@ -89,6 +89,7 @@ struct Host {
     uses: Option<Block>,
     /// The first it ever used.
     first: Option<Block>,
+    /// When its lease last said that it is there.
     heard: Duration,
     /// How many rounds in a row came to nothing.
     failures: u32,
@@ -262,7 +263,6 @@ impl World {
             return;
         }
         let now = self.agenda.now();
-        host.heard = now;
         let (remembered, wall) = (*host.disk.read(), host.clock.wall(now));
         let new = || Acquisition::new(config, address(number), remembered, seed);
         let acquisition = host.races.get_or_insert_with(new);
@@ -277,6 +277,7 @@ impl World {
             Some(Proposal::Take(subnet)) => (subnet, true),
         };
         if !renews {
+            self.hosts[number].heard = now;
             return self.settle(number, subnet);
         }
         leases.insert(subnet, Lease { seen: Some(wall), ..lease(number) });
@@ -316,6 +317,7 @@ impl World {
         if stored {
             self.trace.note(self.agenda.now(), format_args!("{at}: {leases:?}"));
             self.check_leases(&before, leases);
+            self.hosts[host].heard = self.agenda.now();
         }
         let store = self.store();
         self.send(store, host, || Event::Written { host, round, stored, subnet });

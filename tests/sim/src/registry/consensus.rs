@@ -66,7 +66,8 @@ impl World {
         self.servers[candidate].patience = patience;
         let votes = |voter: &usize| {
             let server = &self.servers[*voter];
-            let content = server.leads.is_none() && now > server.patience;
+            let content =
+                server.leads.is_none() && now > server.heard + Duration::from_millis(ELECTION);
             let asks = self.network.reaches(candidate, *voter);
             let hears = self.network.reaches(*voter, candidate);
             let votes = server.up && !server.frozen && asks && hears;
@@ -104,7 +105,7 @@ impl World {
         }
         if term >= server.term {
             server.hear_of(term);
-            (server.leader, server.patience) = (Some(from), patience);
+            (server.leader, server.patience, server.heard) = (Some(from), patience, now);
             self.catch_up(to, commit);
         }
         let term = self.servers[to].term;

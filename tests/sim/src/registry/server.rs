@@ -36,7 +36,9 @@ pub(super) struct Server {
     pub(super) driven: Option<u64>,
     pub(super) term: u64,
     pub(super) leader: Option<usize>,
-    /// Until then it is content without news of a leader.
+    /// When it last heard a leader; for a while it votes for no other.
+    pub(super) heard: Duration,
+    /// Until then it does not stand for election.
     pub(super) patience: Duration,
     pub(super) acks: BTreeMap<usize, Duration>,
     quorum: Duration,
@@ -63,6 +65,7 @@ impl Server {
             driven: None,
             term: 0,
             leader: None,
+            heard: Duration::ZERO,
             patience: Duration::ZERO,
             acks: BTreeMap::new(),
             quorum: Duration::ZERO,
