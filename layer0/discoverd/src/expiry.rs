@@ -1,9 +1,9 @@
-//! Drives the leases: who leads, who stopped its heartbeats, what is written about it.
+//! Drives the leases: who leads, who stopped its heartbeats, what is written about it. What is to be made
+//! of that, [`Leased`](discoverd_registry::Leased) says.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use discoverd_registry::Command;
+use discoverd_registry::{Command, Look};
 use kit_tasks::Tasks;
 use tokio::time::Instant;
 
@@ -11,24 +11,18 @@ use crate::Config;
 use crate::raft::{Leadership, Node};
 use crate::state::State;
 
-/// The shortest pause between two looks.
-const PAUSE: Duration = Duration::from_millis(10);
-
 /// Starts the loop.
 pub(crate) fn start(tasks: &Tasks, config: &Config, state: Arc<State>, node: Node) {
-    let (interval, patience) = (config.expiry_interval, config.leases.doubtful_after());
+    let longest = config.expiry_interval;
     tasks.spawn_until_stop("expiry", async move {
         let mut looked = Instant::now();
         loop {
-            let due = state.until_next_lease().unwrap_or(interval);
-            tokio::time::sleep(due.clamp(PAUSE, interval.max(PAUSE))).await;
-            // A process that stood still did not read the heartbeats that wait in its sockets, and a
-            // leader that lost its quorum may have lost its clients too.
-            let stood_still = looked.elapsed() > interval + patience;
+            tokio::time::sleep(state.next_look(longest)).await;
+            let since_look = looked.elapsed();
             looked = Instant::now();
-            let alone = node.since_quorum().is_none_or(|since| since > patience);
             let leads = (node.leadership() == Leadership::Me).then(|| node.term());
-            let lapsed = state.drive_leases(leads, !stood_still && !alone);
+            let look = Look { leads, since_look, since_quorum: node.since_quorum() };
+            let lapsed = state.look(look);
             if lapsed.is_empty() {
                 continue;
             }

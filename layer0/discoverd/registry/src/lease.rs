@@ -36,6 +36,12 @@ impl LeaseConfig {
     pub fn doubtful_after(&self) -> Duration {
         self.ttl / 4
     }
+
+    /// How long what waits in a leader's sockets has to be read before a lease that is over ends. A
+    /// process that stood still less long than is doubtful looks at its leases and its sockets at once.
+    pub fn reading(&self) -> Duration {
+        self.ttl / 40
+    }
 }
 
 /// What happened.

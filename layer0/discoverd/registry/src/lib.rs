@@ -1,4 +1,4 @@
-//! [`Registry`] is the replicated part, [`Leases`] the part only the leader runs.
+//! [`Registry`] is the replicated part, [`Leases`] the part only the leader runs, [`Leased`] the two together.
 //!
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
@@ -6,6 +6,7 @@
 
 mod command;
 mod lease;
+mod leased;
 mod names;
 mod registry;
 mod service;
@@ -13,6 +14,7 @@ mod snapshot;
 
 pub use command::{Answer, Command, Event, Lapsed, Refusal};
 pub use lease::{LeaseConfig, LeaseEffect, LeaseEvent, LeaseView, Leases, TimeoutReason};
+pub use leased::{Leased, Look};
 pub use names::{Id, LogIndex, Name};
 pub use registry::Registry;
 pub use service::{Election, Instance, Meta, Registration};

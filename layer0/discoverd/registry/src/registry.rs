@@ -85,6 +85,19 @@ impl Registry {
         self.services.get(service)?.get(id).map(|kept| kept.touched)
     }
 
+    /// All instances of all services, each with the last write that named it.
+    pub(crate) fn all_touched(&self) -> Vec<Lapsed> {
+        let of_service = |(name, found): (&Name, &Service)| {
+            let touched = |instance: &Arc<Instance>| {
+                let kept = found.get(instance.id.as_str());
+                let touched = kept.map_or(instance.index, |kept| kept.touched);
+                Lapsed { service: name.clone(), id: instance.id.clone(), touched }
+            };
+            found.instances().map(touched).collect::<Vec<_>>()
+        };
+        self.services.iter().flat_map(of_service).collect()
+    }
+
     /// The instance that leads; nothing when there is none or it is away.
     pub fn leader(&self, service: &str) -> Option<&Arc<Instance>> {
         self.services.get(service)?.leader_instance()
