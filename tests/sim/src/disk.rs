@@ -2,8 +2,8 @@
 
 use crate::Random;
 
-/// What a machine finds again. A write that was not synced may be lost or, when it was torn, is not
-/// accepted by whoever reads it; both give what was synced last.
+/// What a machine finds again. A write that was not synced may be lost, or torn and then not accepted by
+/// whoever reads it; both give what was synced last. Or it may be there all the same.
 #[derive(Clone, Debug, Default)]
 pub struct Disk<T> {
     synced: T,

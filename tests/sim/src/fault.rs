@@ -13,8 +13,17 @@ pub enum Fault {
     Crash(usize),
     /// All processes of a machine stand still, and go on.
     Freeze(usize),
+    /// The same, and its monotonic clock stands still too, as that of a suspended virtual machine.
+    Sleep(usize),
     /// A wall clock is set wrong, and right again.
-    Jump(usize),
+    Jump {
+        /// Whose.
+        machine: usize,
+        /// By how much ahead.
+        ahead: Duration,
+        /// By how much back.
+        behind: Duration,
+    },
 }
 
 impl Fault {
@@ -38,15 +47,25 @@ pub fn draw_fault(random: &mut Random, machines: usize, nodes: usize) -> (Fault,
     let lasts = if brief { random.millis(100, 3000) } else { random.millis(3000, 45_000) };
     let machine = random.below(machines);
     let others: Vec<usize> = (0..nodes).filter(|node| *node != machine).collect();
-    let fault = match random.below(8) {
+    // What stands still briefly is what nobody notices.
+    let kind = if brief && random.chance(40) { 2 } else { random.below(9) };
+    let fault = match kind {
         0 | 1 => Fault::Crash(machine),
         2 => Fault::Freeze(machine),
-        3 => Fault::Jump(machine),
+        3 => jump(random, machine),
         4 => Fault::Cut(others.iter().map(|other| (machine, *other)).collect()),
         5 => Fault::Cut(others.iter().map(|other| (*other, machine)).collect()),
+        6 => Fault::Sleep(machine),
         _ => Fault::Cut(split(random, nodes)),
     };
     (fault, lasts)
+}
+
+/// An hour ahead or back.
+fn jump(random: &mut Random, machine: usize) -> Fault {
+    let hour = Duration::from_secs(3600);
+    let ahead = if random.chance(50) { hour } else { Duration::ZERO };
+    Fault::Jump { machine, ahead, behind: hour - ahead }
 }
 
 /// Two sides that do not reach each other.

@@ -14,6 +14,7 @@ pub mod overlay;
 mod random;
 pub mod registry;
 mod seeds;
+mod stage;
 mod trace;
 
 pub use agenda::Agenda;
@@ -23,4 +24,5 @@ pub use fault::{Fault, draw_fault};
 pub use network::Network;
 pub use random::Random;
 pub use seeds::explore;
+pub use stage::{Model, Stage, Storm};
 pub use trace::Trace;

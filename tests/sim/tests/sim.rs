@@ -4,17 +4,17 @@ use sim::{Trace, explore};
 
 #[test]
 fn registry() {
-    explore("registry", 0..60, sim::registry::run);
+    explore("registry", 0..150, sim::registry::run);
 }
 
 #[test]
 fn overlay() {
-    explore("overlay", 0..100, sim::overlay::run);
+    explore("overlay", 0..200, sim::overlay::run);
 }
 
 #[test]
 fn fleet() {
-    explore("fleet", 0..30, sim::fleet::run);
+    explore("fleet", 0..80, sim::fleet::run);
 }
 
 #[test]

@@ -1,11 +1,8 @@
-//! A host: its daemon with ledger, lives and restart rule, its disk, and the programs that run.
+//! A host: its disk, what it holds, and what it takes. See `lives` for its jobs, `power` for its ends.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use host_job::{
-    Decision, Event as Happened, Ledger, Life, Outcome, Reservation, RestartRule, Status,
-};
+use host_job::{Change, Event as Happened, Ledger, Life, Reservation};
 use kit_clock::Wall;
 use kit_ids::JobId;
 use kit_units::{Bytes, Millicpu};
@@ -16,14 +13,14 @@ use crate::{Disk, NodeClock, Random};
 
 /// What a host keeps of a job.
 #[derive(Clone, Debug)]
-struct Record {
-    process: ProcessName,
-    life: Life,
-    created: Wall,
-    quick_ends: u32,
-    predecessor: Option<JobId>,
+pub(super) struct Record {
+    pub(super) process: ProcessName,
+    pub(super) life: Life,
+    pub(super) created: Wall,
+    pub(super) quick_ends: u32,
+    pub(super) predecessor: Option<JobId>,
     /// The first of its line of predecessors.
-    root: JobId,
+    pub(super) root: JobId,
 }
 
 /// What a host says of a job.
@@ -38,30 +35,30 @@ pub(super) struct Listed {
 
 /// A running program, which its daemon's death does not end.
 #[derive(Clone, Debug)]
-struct Program {
-    number: u64,
-    process: ProcessName,
-    root: JobId,
+pub(super) struct Program {
+    pub(super) number: u64,
+    pub(super) process: ProcessName,
+    pub(super) root: JobId,
 }
 
 #[derive(Debug)]
 pub(super) struct Host {
-    powered: bool,
+    pub(super) powered: bool,
     /// Whether its daemon runs.
-    up: bool,
+    pub(super) up: bool,
     pub(super) frozen: bool,
     pub(super) waiting: Vec<Event>,
     /// Counts the daemon's lives.
-    boot: u64,
+    pub(super) boot: u64,
     pub(super) clock: NodeClock,
     /// Refuses whatever is new.
     pub(super) disk_full: bool,
     /// Refuses every `web`.
     picky: bool,
     pub(super) ssd: bool,
-    ledger: Ledger,
-    disk: Disk<BTreeMap<JobId, Record>>,
-    programs: BTreeMap<JobId, Program>,
+    pub(super) ledger: Ledger,
+    pub(super) disk: Disk<BTreeMap<JobId, Record>>,
+    pub(super) programs: BTreeMap<JobId, Program>,
 }
 
 impl Host {
@@ -103,21 +100,24 @@ impl Host {
         held.memory.0 + wanted.memory.0 <= all.memory.0 && held.cpu.0 + wanted.cpu.0 <= all.cpu.0
     }
 
-    fn jobs(&self) -> BTreeMap<JobId, Record> {
+    pub(super) fn jobs(&self) -> BTreeMap<JobId, Record> {
         self.disk.read().clone()
     }
 
-    fn change(&mut self, job: &JobId, change: impl FnOnce(&mut Record)) {
+    /// Tells a job's life what happened. An ended one stays as it is.
+    pub(super) fn tell(&mut self, job: &JobId, what: Happened, now: Wall) -> Change {
         let mut jobs = self.jobs();
-        if let Some(record) = jobs.get_mut(job) {
-            change(record);
-            record.life.check_invariants();
-        }
+        let Some(record) = jobs.get_mut(job) else { return Change::Nothing };
+        let before = record.life.clone();
+        let change = record.life.handle(what, now);
+        record.life.check_invariants();
+        assert!(!before.status.has_ended() || record.life == before, "{job} had ended: {record:?}");
         self.disk.write(jobs);
+        change
     }
 
     /// What the programs hold is never more than there is, and no line of jobs runs twice.
-    fn check(&self) {
+    pub(super) fn check(&self) {
         self.ledger.check_invariants();
         let held = self.programs.values().map(|program| reservation(&program.process));
         let held = held.fold((0, 0), |sum, one| (sum.0 + one.memory.0, sum.1 + one.cpu.0));
@@ -126,6 +126,11 @@ impl Host {
         roots.sort();
         let twice = roots.windows(2).find(|pair| pair[0] == pair[1]);
         assert_eq!(twice, None, "a job runs beside its successor");
+        // Without its daemon a program may end and its job's life not know it, never the other way round.
+        let has_ended = |job: &&JobId| {
+            self.disk.read().get(*job).is_some_and(|record| record.life.status.has_ended())
+        };
+        assert_eq!(self.programs.keys().find(has_ended), None, "a job runs that has ended");
     }
 }
 
@@ -134,7 +139,7 @@ pub(super) fn capacity() -> Reservation {
     Reservation { memory: Bytes::mib(1300), cpu: Millicpu(1100) }
 }
 
-fn reservation(name: &ProcessName) -> Reservation {
+pub(super) fn reservation(name: &ProcessName) -> Reservation {
     let placement::Reservation { memory, cpu } = process(name.as_str()).reservation;
     Reservation { memory, cpu }
 }
@@ -174,7 +179,7 @@ impl World {
     }
 
     /// Nothing starts before it is on the disk.
-    fn admit(
+    pub(super) fn admit(
         &mut self,
         number: usize,
         order: Order,
@@ -182,229 +187,23 @@ impl World {
         root: JobId,
         quick_ends: u32,
     ) {
-        let (now, takes) = (self.agenda.now(), self.random.millis(1, 200));
+        let (now, takes) = (self.stage.now(), self.stage.random.millis(1, 200));
         let host = &mut self.hosts[number];
         let Order { job, process } = order;
         let created = host.clock.wall(now);
         let life = Life::default();
         let record = Record { process, life, created, quick_ends, predecessor, root };
-        self.trace.note(now, format_args!("host {number} takes {job}: {record:?}"));
+        self.stage.note(format_args!("host {number} takes {job}: {record:?}"));
         let mut jobs = host.jobs();
         jobs.insert(job.clone(), record);
         host.disk.write(jobs);
         let boot = host.boot;
-        self.agenda.after(takes, Event::Synced { host: number, boot, job });
-    }
-
-    pub(super) fn synced(&mut self, number: usize, boot: u64, job: JobId) {
-        let host = &mut self.hosts[number];
-        if !host.up || host.boot != boot {
-            return;
-        }
-        host.disk.sync();
-        self.agenda.after(self.random.millis(20, 1500), Event::Begin { host: number, boot, job });
-    }
-
-    pub(super) fn begin(&mut self, number: usize, boot: u64, job: &JobId) {
-        self.names += 1;
-        let (now, program) = (self.agenda.now(), self.names);
-        let host = &mut self.hosts[number];
-        if !host.up || host.boot != boot {
-            return;
-        }
-        let wall = host.clock.wall(now);
-        let Some(record) = host.disk.read().get(job).cloned() else {
-            panic!("{job} begins, and the host does not know it");
-        };
-        if record.life.status != Status::Starting {
-            return;
-        }
-        if record.life.stop_requested {
-            host.change(job, |record| {
-                record.life.handle(Happened::StoppedBeforeStart, wall);
-            });
-            return self.ended(number, job);
-        }
-        let (root, process) = (record.root, record.process);
-        self.trace.note(now, format_args!("host {number}: {job} runs"));
-        host.programs.insert(job.clone(), Program { number: program, process, root });
-        host.change(job, |record| {
-            record.life.handle(Happened::Started, wall);
-        });
-        host.check();
-    }
-
-    pub(super) fn stop(&mut self, number: usize, job: &JobId) {
-        let (now, takes) = (self.agenda.now(), self.random.millis(50, 9000));
-        let host = &mut self.hosts[number];
-        if !host.up || !host.disk.read().contains_key(job) {
-            return;
-        }
-        let wall = host.clock.wall(now);
-        host.change(job, |record| {
-            record.life.handle(Happened::StopRequested, wall);
-        });
-        host.disk.sync();
-        if let Some(program) = host.programs.get(job) {
-            let program = program.number;
-            self.agenda.after(takes, Event::ProgramEnds { host: number, program });
-        }
-    }
-
-    pub(super) fn program_ends(&mut self, number: usize, program: u64) {
-        let host = &mut self.hosts[number];
-        let found = host.programs.iter().find(|(_, running)| running.number == program);
-        let Some(job) = found.map(|(job, _)| job.clone()) else { return };
-        host.programs.remove(&job);
-        self.trace.note(self.agenda.now(), format_args!("host {number}: program of {job} ends"));
-        // Without a daemon its supervisor keeps the end for the next one.
-        if self.hosts[number].up {
-            self.saw_end(number, &job, Happened::Exited { status: 1 });
-        }
-    }
-
-    fn saw_end(&mut self, number: usize, job: &JobId, how: Happened) {
-        let host = &mut self.hosts[number];
-        let wall = host.clock.wall(self.agenda.now());
-        host.change(job, |record| {
-            record.life.handle(how, wall);
-        });
-        self.ended(number, job);
-    }
-
-    /// Gives back what an ended job held and decides whether it is restarted.
-    fn ended(&mut self, number: usize, job: &JobId) {
-        let host = &mut self.hosts[number];
-        host.disk.sync();
-        host.ledger.release(job);
-        host.check();
-        self.decide(number, job);
-    }
-
-    fn decide(&mut self, number: usize, job: &JobId) {
-        let seed = self.random.number();
-        let host = &self.hosts[number];
-        let Some(record) = host.disk.read().get(job) else { return };
-        let ran_for = match (record.life.started_at, record.life.ended_at) {
-            (Some(start), Some(end)) => end.since_epoch().saturating_sub(start.since_epoch()),
-            (None, _) | (_, None) => Duration::ZERO,
-        };
-        let outcome = Outcome {
-            resurrect: process(record.process.as_str()).resurrect,
-            stop_requested: record.life.stop_requested,
-            ran_for,
-            quick_ends: record.quick_ends,
-        };
-        if let Decision::Restart { delay, quick_ends } =
-            RestartRule::default().decide(outcome, seed)
-        {
-            let (boot, job) = (host.boot, job.clone());
-            self.agenda.after(delay, Event::Succeed { host: number, boot, job, quick_ends });
-        }
-    }
-
-    pub(super) fn succeed(&mut self, number: usize, boot: u64, job: JobId, quick_ends: u32) {
-        let successor = self.fresh_job(number);
-        let host = &mut self.hosts[number];
-        if !host.up || host.boot != boot || host.has_successor(&job) {
-            return;
-        }
-        let Some(record) = host.disk.read().get(&job).cloned() else { return };
-        if host.ledger.reserve(&successor, reservation(&record.process)).is_err() {
-            let again = Event::Succeed { host: number, boot, job, quick_ends };
-            return self.agenda.after(Duration::from_secs(1), again);
-        }
-        let order = Order { job: successor, process: record.process };
-        self.admit(number, order, Some(job), record.root, quick_ends);
-    }
-
-    pub(super) fn kill_daemon(&mut self, number: usize) {
-        let back = self.random.millis(100, 4000);
-        let host = &mut self.hosts[number];
-        if host.up {
-            host.up = false;
-            host.boot += 1;
-            host.waiting.clear();
-            let boot = host.boot;
-            self.trace.note(self.agenda.now(), format_args!("daemon of host {number} killed"));
-            self.agenda.after(back, Event::DaemonBack { host: number, boot });
-        }
-    }
-
-    pub(super) fn power_cut(&mut self, number: usize) {
-        let host = &mut self.hosts[number];
-        (host.up, host.powered) = (false, false);
-        host.boot += 1;
-        host.waiting.clear();
-        host.programs.clear();
-        host.disk.crash(&mut self.random);
-    }
-
-    pub(super) fn power_back(&mut self, number: usize) {
-        let host = &mut self.hosts[number];
-        if !std::mem::replace(&mut host.powered, true) {
-            let boot = host.boot;
-            self.daemon_back(number, boot);
-        }
-    }
-
-    pub(super) fn thaw(&mut self, number: usize) {
-        let host = &mut self.hosts[number];
-        host.frozen = false;
-        for event in std::mem::take(&mut host.waiting) {
-            self.agenda.after(Duration::ZERO, event);
-        }
-    }
-
-    /// A new daemon adopts what runs, notes what ended meanwhile, and starts again what is its own.
-    pub(super) fn daemon_back(&mut self, number: usize, boot: u64) {
-        let now = self.agenda.now();
-        let host = &mut self.hosts[number];
-        if host.up || host.boot != boot || !host.powered {
-            return;
-        }
-        self.trace.note(now, format_args!("daemon of host {number} is back"));
-        host.up = true;
-        host.ledger = Ledger::new(capacity());
-        let jobs = host.jobs();
-        for (job, record) in jobs.iter().filter(|(_, record)| !record.life.status.has_ended()) {
-            host.ledger.adopt(job, reservation(&record.process));
-        }
-        for (job, record) in &jobs {
-            let runs = self.hosts[number].programs.contains_key(job);
-            if record.life.status.has_ended() {
-                if !self.hosts[number].has_successor(job) {
-                    self.decide(number, job);
-                }
-            } else if runs {
-                self.adopt(number, job);
-            } else {
-                let reason = "its end was seen by nobody".to_owned();
-                self.saw_end(number, job, Happened::Failed { reason });
-            }
-        }
-        let unknown = self.hosts[number].programs.keys().find(|job| !jobs.contains_key(*job));
-        assert_eq!(unknown, None, "a program runs that its host does not know");
-    }
-
-    /// A program that outlived its daemon; an order to stop it is carried out again.
-    fn adopt(&mut self, number: usize, job: &JobId) {
-        let host = &mut self.hosts[number];
-        let wall = host.clock.wall(self.agenda.now());
-        host.change(job, |record| {
-            record.life.handle(Happened::Started, wall);
-        });
-        let stops = host.disk.read().get(job).is_some_and(|record| record.life.stop_requested);
-        let program = host.programs.get(job).map(|program| program.number);
-        if let Some(program) = program.filter(|_| stops) {
-            let takes = self.random.millis(50, 9000);
-            self.agenda.after(takes, Event::ProgramEnds { host: number, program });
-        }
+        self.stage.after(takes, Event::Synced { host: number, boot, job });
     }
 }
 
 impl Host {
-    fn has_successor(&self, job: &JobId) -> bool {
+    pub(super) fn has_successor(&self, job: &JobId) -> bool {
         self.disk.read().values().any(|other| other.predecessor.as_ref() == Some(job))
     }
 }

@@ -9,29 +9,39 @@
 //! Promised at every moment:
 //! - the programs of a host never hold more than it has;
 //! - a host keeps what it acknowledged, and no restarted job runs beside its predecessor or twice;
+//! - a job that ended never changes again, however late and often its end and its start are told;
 //! - no plan sends a job to a host that takes none, lacks its tags or has just refused its type.
 //!
-//! Promised [`SETTLES`] after the last fault: exactly as many jobs run as are wanted, and on hosts that
+//! Promised two and a half minutes after the last fault, and from then on: exactly as many jobs run as are wanted, and on hosts that
 //! take them; fewer only when none of those hosts has room.
 
 mod host;
+mod lives;
+mod power;
 mod scheduler;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use host_job::Event as Happened;
 use kit_ids::{HostId, JobId};
 use kit_units::{Bytes, Millicpu};
 use placement::{Formation, FormationKey, Process, ProcessName};
 
 use self::host::{Host, Listed};
 use self::scheduler::Scheduler;
-use crate::{Agenda, Fault, Network, Random, Trace, draw_fault};
+use crate::{Model, NodeClock, Random, Stage, Storm, Trace};
 
-const STORM: Duration = Duration::from_secs(240);
-/// How long after that exactly what is wanted runs: a host's longest pause before a restart is a minute,
-/// a planner's half of one, and for a minute the planner waits for a host's restart.
-pub const SETTLES: Duration = Duration::from_secs(150);
+/// Of the time to settle, a host's longest pause before a restart is a minute, a planner's half of one,
+/// and for a minute the planner waits for a host's restart.
+const STORM: Storm = Storm {
+    first: Duration::from_secs(5),
+    lasts: Duration::from_secs(240),
+    settles: Duration::from_secs(150),
+    stays: Duration::from_secs(30),
+    pause: 25_000,
+    slower: 1,
+};
 
 /// The types of the one app.
 const WEB: &str = "web";
@@ -107,64 +117,123 @@ enum Event {
         host: usize,
         boot: u64,
     },
+    /// What a supervisor told of its job comes a second time, late.
+    ToldAgain {
+        host: usize,
+        boot: u64,
+        job: JobId,
+        what: Happened,
+    },
     Mischief,
-    Fault,
-    Undo(Fault),
-    Calm,
-    End,
 }
 
 struct World {
-    agenda: Agenda<Event>,
-    random: Random,
-    network: Network,
-    trace: Trace,
+    stage: Stage<Event>,
     hosts: Vec<Host>,
     schedulers: Vec<Scheduler>,
     wanted: BTreeMap<&'static str, u32>,
     /// Names of jobs and numbers of programs.
     names: u64,
-    calm: bool,
 }
 
 /// One run.
 pub fn run(seed: u64, trace: &Trace) {
-    let mut world = World::new(seed, trace.clone());
-    while let Some(event) = world.agenda.next_event() {
-        if matches!(event, Event::End) {
-            return world.check_settled();
-        }
-        world.handle(event);
-    }
+    World::new(seed, trace).play(STORM);
 }
 
 impl World {
-    fn new(seed: u64, trace: Trace) -> Self {
-        let mut random = Random::new(seed);
+    fn new(seed: u64, trace: &Trace) -> Self {
+        let mut stage = Stage::new(Random::new(seed), trace);
+        let random = &mut stage.random;
         let hosts = 3 + random.below(3);
         let mut world = Self {
-            agenda: Agenda::default(),
-            network: Network::bad(&mut random),
-            hosts: (0..hosts).map(|number| Host::new(number, &mut random)).collect(),
-            schedulers: (0..2).map(|_| Scheduler::new(&mut random)).collect(),
+            hosts: (0..hosts).map(|number| Host::new(number, random)).collect(),
+            schedulers: (0..2).map(|_| Scheduler::new(random)).collect(),
             wanted: BTreeMap::new(),
             names: 0,
-            random,
-            trace,
-            calm: false,
+            stage,
         };
         world.change_wishes();
         for scheduler in 0..2 {
-            world.agenda.after(Duration::from_millis(100), Event::Round { scheduler, boot: 0 });
+            world.stage.after(Duration::from_millis(100), Event::Round { scheduler, boot: 0 });
         }
-        world.agenda.after(Duration::from_secs(3), Event::Mischief);
-        world.agenda.after(Duration::from_secs(5), Event::Fault);
-        world.agenda.after(STORM, Event::Calm);
-        world.agenda.after(STORM + SETTLES, Event::End);
+        world.stage.after(Duration::from_secs(3), Event::Mischief);
         world
     }
 
-    fn handle(&mut self, event: Event) {
+    fn send(&mut self, from: usize, to: usize, message: &Event) {
+        self.stage.send(from, to, || message.clone());
+    }
+
+    fn scheduler_node(&self, scheduler: usize) -> usize {
+        self.hosts.len() + scheduler
+    }
+
+    fn fresh_job(&mut self, host: usize) -> JobId {
+        self.names += 1;
+        format!("host{host}-{:05}", self.names).parse().expect("a job's id")
+    }
+
+    /// Programs end, daemons are killed, somebody scales.
+    fn mischief(&mut self) {
+        if self.stage.is_calm() {
+            return;
+        }
+        let host = self.stage.random.below(self.hosts.len());
+        match self.stage.random.below(10) {
+            0 => self.change_wishes(),
+            1 => self.kill_daemon(host),
+            2 => self.hosts[host].disk_full = !self.hosts[host].disk_full,
+            _ => {
+                let programs: Vec<u64> = self.hosts[host].program_numbers();
+                if let Some(program) = programs.get(self.stage.random.below(programs.len())) {
+                    self.program_ends(host, *program);
+                }
+            }
+        }
+        let pause = self.stage.random.millis(200, 9000);
+        self.stage.after(pause, Event::Mischief);
+    }
+
+    fn change_wishes(&mut self) {
+        for process in [WEB, BIG, FAST, DB] {
+            let count = u32::try_from(self.stage.random.below(4)).unwrap_or_default();
+            self.wanted.insert(process, count);
+        }
+        self.wanted.insert(AGENT, 1);
+        self.stage.note(format_args!("wanted: {:?}", self.wanted));
+    }
+
+    fn formation(&self) -> Formation {
+        let wish = |(name, count): (&&'static str, &u32)| {
+            (ProcessName::from(*name), Process { count: *count, ..process(name) })
+        };
+        Formation { processes: self.wanted.iter().map(wish).collect(), ..Formation::default() }
+    }
+}
+
+impl Model for World {
+    type Event = Event;
+
+    fn stage(&mut self) -> &mut Stage<Event> {
+        &mut self.stage
+    }
+
+    /// Hosts, then schedulers.
+    fn nodes(&self) -> (usize, usize) {
+        let nodes = self.hosts.len() + self.schedulers.len();
+        (nodes, nodes)
+    }
+
+    fn clock(&mut self, machine: usize) -> &mut NodeClock {
+        let hosts = self.hosts.len();
+        match self.hosts.get_mut(machine) {
+            Some(host) => &mut host.clock,
+            None => &mut self.schedulers[machine - hosts].clock,
+        }
+    }
+
+    fn happens(&mut self, event: Event) {
         match event {
             Event::Ask { host, .. } | Event::Put { host, .. } | Event::Stop { host, .. }
                 if self.hosts[host].frozen =>
@@ -187,147 +256,45 @@ impl World {
                 self.succeed(host, boot, job, quick_ends);
             }
             Event::DaemonBack { host, boot } => self.daemon_back(host, boot),
+            Event::ToldAgain { host, boot, job, what } => self.told_again(host, boot, &job, what),
             Event::Mischief => self.mischief(),
-            Event::Fault => self.fault(),
-            Event::Undo(fault) => self.undo(&fault),
-            Event::Calm => self.storm_ends(),
-            Event::End => {}
         }
     }
 
-    fn send(&mut self, from: usize, to: usize, message: &Event) {
-        for delay in self.network.send(from, to, &mut self.random) {
-            self.agenda.after(delay, message.clone());
+    fn crash(&mut self, machine: usize) {
+        match machine.checked_sub(self.hosts.len()) {
+            None => self.power_cut(machine),
+            Some(scheduler) => self.schedulers[scheduler].die(),
         }
     }
 
-    fn scheduler_node(&self, scheduler: usize) -> usize {
-        self.hosts.len() + scheduler
-    }
-
-    fn fresh_job(&mut self, host: usize) -> JobId {
-        self.names += 1;
-        format!("host{host}-{:05}", self.names).parse().expect("a job's id")
-    }
-
-    /// Programs end, daemons are killed, somebody scales.
-    fn mischief(&mut self) {
-        if self.calm {
-            return;
+    fn freeze(&mut self, machine: usize) {
+        match machine.checked_sub(self.hosts.len()) {
+            None => self.hosts[machine].frozen = true,
+            Some(scheduler) => self.schedulers[scheduler].frozen = true,
         }
-        let host = self.random.below(self.hosts.len());
-        match self.random.below(10) {
-            0 => self.change_wishes(),
-            1 => self.kill_daemon(host),
-            2 => self.hosts[host].disk_full = !self.hosts[host].disk_full,
-            _ => {
-                let programs: Vec<u64> = self.hosts[host].program_numbers();
-                if let Some(program) = programs.get(self.random.below(programs.len())) {
-                    self.program_ends(host, *program);
-                }
-            }
-        }
-        let pause = self.random.millis(200, 9000);
-        self.agenda.after(pause, Event::Mischief);
     }
 
-    fn change_wishes(&mut self) {
-        for process in [WEB, BIG, FAST, DB] {
-            let count = u32::try_from(self.random.below(4)).unwrap_or_default();
-            self.wanted.insert(process, count);
+    fn thaw(&mut self, machine: usize) {
+        match machine.checked_sub(self.hosts.len()) {
+            None => self.wake(machine),
+            Some(scheduler) => self.schedulers[scheduler].frozen = false,
         }
-        self.wanted.insert(AGENT, 1);
-        self.trace.note(self.agenda.now(), format_args!("wanted: {:?}", self.wanted));
     }
 
-    fn formation(&self) -> Formation {
-        let wish = |(name, count): (&&'static str, &u32)| {
-            (ProcessName::from(*name), Process { count: *count, ..process(name) })
+    fn boot(&mut self, machine: usize) {
+        let Some(scheduler) = machine.checked_sub(self.hosts.len()) else {
+            return self.power_back(machine);
         };
-        Formation { processes: self.wanted.iter().map(wish).collect(), ..Formation::default() }
-    }
-
-    fn fault(&mut self) {
-        if self.calm {
-            return;
-        }
-        let nodes = self.hosts.len() + self.schedulers.len();
-        let (fault, lasts) = draw_fault(&mut self.random, nodes, nodes);
-        self.trace.note(self.agenda.now(), format_args!("fault {fault:?} for {lasts:?}"));
-        fault.apply(&mut self.network, true);
-        let hosts = self.hosts.len();
-        match &fault {
-            Fault::Crash(node) if *node < hosts => self.power_cut(*node),
-            Fault::Crash(node) => self.schedulers[*node - hosts].die(),
-            Fault::Freeze(node) if *node < hosts => self.hosts[*node].frozen = true,
-            Fault::Freeze(node) => self.schedulers[*node - hosts].frozen = true,
-            Fault::Jump(node) => self.jump(*node),
-            Fault::Cut(_) => {}
-        }
-        self.agenda.after(lasts, Event::Undo(fault));
-        let pause = self.random.millis(500, 25_000);
-        self.agenda.after(pause, Event::Fault);
-    }
-
-    /// An hour ahead or behind.
-    fn jump(&mut self, node: usize) {
-        let hour = Duration::from_secs(3600);
-        let ahead = if self.random.chance(50) { hour } else { Duration::ZERO };
-        let hosts = self.hosts.len();
-        let clock = match self.hosts.get_mut(node) {
-            Some(host) => &mut host.clock,
-            None => &mut self.schedulers[node - hosts].clock,
-        };
-        clock.jump(ahead, hour - ahead);
-    }
-
-    fn undo(&mut self, fault: &Fault) {
-        if self.calm {
-            return;
-        }
-        fault.apply(&mut self.network, false);
-        match fault {
-            Fault::Crash(node) | Fault::Freeze(node) => self.revive(*node),
-            Fault::Jump(node) => self.set_right(*node),
-            Fault::Cut(_) => {}
-        }
-    }
-
-    fn set_right(&mut self, node: usize) {
-        let hosts = self.hosts.len();
-        let clock = match self.hosts.get_mut(node) {
-            Some(host) => &mut host.clock,
-            None => &mut self.schedulers[node - hosts].clock,
-        };
-        clock.jump(Duration::ZERO, Duration::ZERO);
-    }
-
-    fn revive(&mut self, node: usize) {
-        match node.checked_sub(self.hosts.len()) {
-            None => {
-                self.thaw(node);
-                self.power_back(node);
-            }
-            Some(scheduler) => {
-                let found = &mut self.schedulers[scheduler];
-                found.frozen = false;
-                if !std::mem::replace(&mut found.up, true) {
-                    let boot = found.boot;
-                    self.agenda.after(Duration::ZERO, Event::Round { scheduler, boot });
-                }
-            }
+        let found = &mut self.schedulers[scheduler];
+        if !std::mem::replace(&mut found.up, true) {
+            let boot = found.boot;
+            self.stage.after(Duration::ZERO, Event::Round { scheduler, boot });
         }
     }
 
     /// One scheduler goes on; the other's time is over.
-    fn storm_ends(&mut self) {
-        self.trace.note(self.agenda.now(), format_args!("the storm is over"));
-        self.calm = true;
-        self.network.calm();
-        for node in 0..self.hosts.len() + self.schedulers.len() {
-            self.set_right(node);
-            self.revive(node);
-        }
+    fn calms_down(&mut self) {
         for host in &mut self.hosts {
             host.disk_full = false;
         }

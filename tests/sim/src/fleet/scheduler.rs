@@ -68,14 +68,14 @@ impl World {
         if !scheduler.up || scheduler.boot != boot {
             return;
         }
-        self.agenda.after(ROUND, Event::Round { scheduler: number, boot });
+        self.stage.after(ROUND, Event::Round { scheduler: number, boot });
         if scheduler.frozen {
             return;
         }
         scheduler.memory.round += 1;
         scheduler.memory.answered.clear();
         let round = scheduler.memory.round;
-        self.agenda.after(ANSWERS, Event::Plan { scheduler: number, boot, round });
+        self.stage.after(ANSWERS, Event::Plan { scheduler: number, boot, round });
         let from = self.scheduler_node(number);
         for host in 0..self.hosts.len() {
             self.send(from, host, &Event::Ask { scheduler: number, host, round });
@@ -92,7 +92,7 @@ impl World {
 
     pub(super) fn refused(&mut self, number: usize, host: usize, order: &Order) {
         let scheduler = &mut self.schedulers[number];
-        let until = scheduler.clock.mono(self.agenda.now()) + REFUSED_FOR;
+        let until = scheduler.clock.mono(self.stage.now()) + REFUSED_FOR;
         scheduler.memory.ordered.remove(&order.job);
         scheduler.memory.refusals.push(Refusal {
             host: host_id(host),
@@ -111,7 +111,7 @@ impl World {
         if scheduler.boot != boot || scheduler.frozen || memory.round != round {
             return;
         }
-        let now = self.agenda.now();
+        let now = self.stage.now();
         let (mono, wall) = (scheduler.clock.mono(now), scheduler.clock.wall(now));
         for host in 0..hosts {
             if memory.answered.contains(&host) {
@@ -126,7 +126,7 @@ impl World {
         let plan = placement::plan(&snapshot, &POLICY, mono);
         check(&plan, &snapshot, mono);
         if !plan.steps.is_empty() {
-            self.trace.note(now, format_args!("scheduler {number}: {:?}", plan.steps));
+            self.stage.note(format_args!("scheduler {number}: {:?}", plan.steps));
         }
         self.carry_out(number, &plan, mono);
     }

@@ -34,17 +34,17 @@ impl World {
             }
             let free = self.config.subnets().filter(|free| !before.contains_key(free)).count();
             let owner = (0..self.hosts.len()).find(|host| address(*host) == lease.public_ip);
-            let silent = owner.map(|owner| self.agenda.now() - self.hosts[owner].heard);
+            let silent = owner.map(|owner| self.stage.now() - self.hosts[owner].heard);
             let may = free == 0 && silent.is_none_or(|silent| silent + SLACK >= GIVEN_AWAY);
             assert!(may, "{subnet} of a host silent for {silent:?} goes, {free} others are free");
             if let Some(owner) = owner {
-                self.trace.note(self.agenda.now(), format_args!("host {owner} lost its lease"));
+                self.stage.note(format_args!("host {owner} lost its lease"));
                 self.hosts[owner].evicted = true;
             }
         }
     }
 
-    pub(super) fn check_settled(&self) {
+    pub(super) fn check_all_leased(&self) {
         let (_, leases) = self.stored();
         let all_leased = leases.len() == self.config.subnets().count();
         for (number, host) in self.hosts.iter().enumerate() {

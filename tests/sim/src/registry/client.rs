@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use discoverd_registry::Id;
 
-use super::{Ask, Event, SETTLES, STORM, Said, World, client_id};
+use super::{Ask, Event, STORM, Said, World, client_id};
 use crate::Random;
 
 /// How often a sign of life is given: half the TTL.
@@ -82,14 +82,14 @@ impl Client {
 
 impl World {
     pub(super) fn client_acts(&mut self, number: usize) {
-        let (now, servers) = (self.agenda.now(), self.servers.len());
+        let (now, servers) = (self.stage.now(), self.servers.len());
         // The last words have time to arrive everywhere.
-        if now + LAST_WORDS > STORM + SETTLES {
+        if now + LAST_WORDS > STORM.lasts + STORM.settles {
             return;
         }
         let unanswered = self.clients[number].open.is_some();
         if unanswered {
-            self.clients[number].server = self.random.below(servers);
+            self.clients[number].server = self.stage.random.below(servers);
         }
         let (ask, pause) = match &mut self.clients[number].job {
             Job::Register { silent_until: Some(until), leaves, .. } if *until > now => {
@@ -97,9 +97,11 @@ impl World {
             }
             Job::Register { silent_until, leaves, .. } => {
                 *silent_until = None;
-                if self.random.chance(4) && !self.calm {
-                    *silent_until = Some(now + self.random.millis(8000, 50_000));
-                    *leaves = self.random.chance(40);
+                if self.stage.random.chance(4) && !self.stage.is_calm() {
+                    // About a TTL, so that its next sign of life comes just before the end or just after.
+                    let longest = if self.stage.random.chance(50) { 11_000 } else { 50_000 };
+                    *silent_until = Some(now + self.stage.random.millis(8000, longest));
+                    *leaves = self.stage.random.chance(40);
                 }
                 (Some(Ask::Put), if unanswered { PATIENCE } else { HEARTBEAT })
             }
@@ -107,22 +109,22 @@ impl World {
                 *raising = !unanswered && !*raising;
                 let raise = Ask::Raise { expected: *expected, from: *from };
                 // Two that counted in step would lose to each other for ever.
-                let pause = PATIENCE / 2 + self.random.millis(0, 1500);
+                let pause = PATIENCE / 2 + self.stage.random.millis(0, 1500);
                 (Some(if *raising { raise } else { Ask::Count }), pause)
             }
         };
-        self.agenda.after(pause, Event::Client(number));
+        self.stage.after(pause, Event::Client(number));
         let Some(ask) = ask else { return };
         let client = &mut self.clients[number];
         client.tokens += 1;
         client.open = Some(client.tokens);
         let (node, to, token) = (client.node, client.server % servers, client.tokens);
         let request = || Event::Request { client: number, to, token, ask, forwarded: false };
-        self.send(node, to, request);
+        self.stage.send(node, to, request);
     }
 
     pub(super) fn client_hears(&mut self, number: usize, token: u64, said: Said) {
-        let now = self.agenda.now();
+        let now = self.stage.now();
         let client = &mut self.clients[number];
         // An answer that comes too late, or a second time, still says what was done.
         if let (Job::Count { acknowledged, last, raising: true, .. }, Said::Done) =

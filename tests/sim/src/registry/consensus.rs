@@ -34,26 +34,26 @@ pub(super) struct Consensus {
 impl World {
     pub(super) fn start_timers(&mut self, server: usize) {
         let boot = self.servers[server].boot;
-        let (tick, look) = (self.random.millis(0, 250), self.random.millis(0, 500));
-        self.agenda.after(tick, Event::Tick(server, boot));
-        self.agenda.after(look, Event::Look(server, boot));
+        let (tick, look) = (self.stage.random.millis(0, 250), self.stage.random.millis(0, 500));
+        self.stage.after(tick, Event::Tick(server, boot));
+        self.stage.after(look, Event::Look(server, boot));
     }
 
     /// A leader tells that it leads, a follower looks whether somebody does.
     pub(super) fn tick(&mut self, number: usize, boot: u64) {
-        let now = self.agenda.now();
+        let now = self.stage.now();
         let server = &self.servers[number];
         if !server.up || server.boot != boot {
             return;
         }
-        self.agenda.after(TICK, Event::Tick(number, boot));
+        self.stage.after(TICK, Event::Tick(number, boot));
         if server.frozen {
             return;
         }
         if let Some(term) = server.leads {
-            let commit = server.registry.applied().0;
+            let commit = server.registry().applied().0;
             for to in (0..self.servers.len()).filter(|to| *to != number) {
-                self.send(number, to, || Event::Beat { from: number, to, term, commit });
+                self.stage.send(number, to, || Event::Beat { from: number, to, term, commit });
             }
         } else if now > server.patience {
             self.stand(number);
@@ -61,15 +61,15 @@ impl World {
     }
 
     fn stand(&mut self, candidate: usize) {
-        let now = self.agenda.now();
-        let patience = now + self.random.millis(ELECTION, 2 * ELECTION);
+        let now = self.stage.now();
+        let patience = now + self.stage.random.millis(ELECTION, 2 * ELECTION);
         self.servers[candidate].patience = patience;
         let votes = |voter: &usize| {
             let server = &self.servers[*voter];
             let content =
                 server.leads.is_none() && now > server.heard + Duration::from_millis(ELECTION);
-            let asks = self.network.reaches(candidate, *voter);
-            let hears = self.network.reaches(*voter, candidate);
+            let asks = self.stage.network.reaches(candidate, *voter);
+            let hears = self.stage.network.reaches(*voter, candidate);
             let votes = server.up && !server.frozen && asks && hears;
             *voter == candidate
                 || (votes && (content || server.leads.is_some_and(|_| server.alone(now))))
@@ -80,25 +80,25 @@ impl World {
         }
         self.consensus.term += 1;
         let term = self.consensus.term;
-        self.trace.note(now, format_args!("server {candidate} leads term {term}"));
+        self.stage.note(format_args!("server {candidate} leads term {term}"));
         for voter in voters {
             self.servers[voter].hear_of(term);
         }
         self.servers[candidate].lead(term, now);
         for entry in std::mem::take(&mut self.consensus.limbo) {
-            if self.random.chance(50) {
+            if self.stage.random.chance(50) {
                 self.add_to_log(entry);
             }
         }
         // A leader has the whole log; whether it has applied all of it is another matter.
-        if self.random.chance(50) {
+        if self.stage.random.chance(50) {
             self.catch_up(candidate, u64::MAX);
         }
     }
 
     pub(super) fn beat(&mut self, from: usize, to: usize, term: u64, commit: u64) {
-        let now = self.agenda.now();
-        let patience = now + self.random.millis(ELECTION, 2 * ELECTION);
+        let now = self.stage.now();
+        let patience = now + self.stage.random.millis(ELECTION, 2 * ELECTION);
         let server = &mut self.servers[to];
         if !server.up {
             return;
@@ -109,19 +109,20 @@ impl World {
             self.catch_up(to, commit);
         }
         let term = self.servers[to].term;
-        self.send(to, from, || Event::BeatAck { from: to, to: from, term });
+        self.stage.send(to, from, || Event::BeatAck { from: to, to: from, term });
     }
 
     pub(super) fn beat_ack(&mut self, from: usize, to: usize, term: u64) {
-        let (now, servers) = (self.agenda.now(), self.servers.len());
+        let (now, servers) = (self.stage.now(), self.servers.len());
         let server = &mut self.servers[to];
         if !server.up {
             return;
         }
         server.hear_of(term);
         if server.leads == Some(term) {
-            server.acks.insert(from, now);
-            server.count_quorum(servers, now);
+            let mono = server.clock.mono(now);
+            server.acks.insert(from, mono);
+            server.count_quorum(servers, mono);
         }
     }
 
@@ -131,8 +132,8 @@ impl World {
             return self.decided(by, &purpose, Said::NotKnown);
         };
         let proposal = Proposal { by, boot: server.boot, term, command, purpose };
-        let takes = self.random.millis(2, 120);
-        self.agenda.after(takes, Event::Decide(proposal));
+        let takes = self.stage.random.millis(2, 120);
+        self.stage.after(takes, Event::Decide(proposal));
     }
 
     /// A proposal's time is up: it is in the log, or its proposer cannot say.
@@ -141,10 +142,10 @@ impl World {
         let server = &self.servers[by];
         if server.frozen {
             let again = Proposal { by, boot, term, command, purpose };
-            self.agenda.after(TICK, Event::Decide(again));
+            self.stage.after(TICK, Event::Decide(again));
             return;
         }
-        let origin = Origin { by, term, ordered: server.clock.mono(self.agenda.now()) };
+        let origin = Origin { by, term, ordered: server.clock.mono(self.stage.now()) };
         let origin = match &purpose {
             Purpose::Expiry => Origin { ordered: server.ordered, ..origin },
             Purpose::Client { .. } => origin,
@@ -162,7 +163,7 @@ impl World {
             return self.decided(by, &purpose, said);
         }
         if self.consensus.term == term {
-            self.trace.note(self.agenda.now(), format_args!("in doubt: {:?}", entry.command));
+            self.stage.note(format_args!("in doubt: {:?}", entry.command));
             self.consensus.limbo.push(entry);
         }
         if alive {
@@ -173,7 +174,8 @@ impl World {
     fn has_quorum(&self, of: usize) -> bool {
         let follows = |other: &&usize| {
             let server = &self.servers[**other];
-            let both = self.network.reaches(of, **other) && self.network.reaches(**other, of);
+            let both =
+                self.stage.network.reaches(of, **other) && self.stage.network.reaches(**other, of);
             server.up && !server.frozen && both
         };
         let all: Vec<usize> = (0..self.servers.len()).collect();
@@ -181,12 +183,11 @@ impl World {
     }
 
     fn add_to_log(&mut self, entry: Entry) -> Said {
-        let now = self.agenda.now();
         let at = discoverd_registry::LogIndex(self.consensus.log.len() as u64 + 1);
         let (result, news) = self.consensus.reference.apply(entry.command.clone(), at);
         self.consensus.reference.check_invariants();
-        self.trace
-            .note(now, format_args!("{at}: {:?} by {:?}: {result:?}", entry.command, entry.origin));
+        self.stage
+            .note(format_args!("{at}: {:?} by {:?}: {result:?}", entry.command, entry.origin));
         self.monitor.applied(&entry, at, &result);
         for down in news.iter().filter_map(|news| match news {
             News::Down(_, gone) => Some(gone),

@@ -1,17 +1,19 @@
 //! discoverd: servers that agree by Raft (a model of what it promises), the real [`Registry`] and
-//! [`Leases`] on each, clients with heartbeats and clients that count by compare-and-swap.
+//! [`Leases`] on each, kept in step by the real [`Leased`], clients with heartbeats and clients that count by compare-and-swap.
 //!
 //! Promised at every moment:
-//! - nothing expires before the leader that ordered it led for a full TTL and, for as long, no sign
-//!   of life of the instance reached it; a heartbeat that a leader took is never overruled by its own order;
+//! - nothing expires before the leader that ordered it led for a full TTL and, for as long, read no sign
+//!   of life of the instance; one that came before the lease was over counts though the leader stood still
+//!   and had not read it; a heartbeat that a leader took is never overruled by its own order;
 //! - indices only grow; every count that was acknowledged is in the history, none twice;
 //! - every server has the registry of the same log, and its watchers' news add up to it.
 //!
-//! Promised [`SETTLES`] after the last fault: all servers agree, who gives signs of life is registered,
+//! Promised a minute after the last fault: all servers agree, who gives signs of life is registered,
 //! who does not is gone, and counting goes on.
 //!
 //! [`Registry`]: discoverd_registry::Registry
 //! [`Leases`]: discoverd_registry::Leases
+//! [`Leased`]: discoverd_registry::Leased
 
 mod client;
 mod consensus;
@@ -26,12 +28,17 @@ use self::client::Client;
 use self::consensus::Consensus;
 use self::monitor::Monitor;
 use self::server::Server;
-use crate::{Agenda, Fault, Network, Random, Trace, draw_fault};
+use crate::{Model, NodeClock, Random, Stage, Storm, Trace};
 
-/// How long things go wrong.
-const STORM: Duration = Duration::from_secs(200);
-/// How long after that everything is as it should be: an election, the grace time of 20 s, a TTL.
-pub const SETTLES: Duration = Duration::from_secs(60);
+/// Of the time to settle an election, the grace time of 20 s and a TTL are needed.
+const STORM: Storm = Storm {
+    first: Duration::from_secs(5),
+    lasts: Duration::from_secs(200),
+    settles: Duration::from_secs(60),
+    stays: Duration::ZERO,
+    pause: 15_000,
+    slower: 1,
+};
 
 /// The service of the instances.
 const SERVICE: &str = "web";
@@ -70,10 +77,6 @@ enum Event {
     Request { client: usize, to: usize, token: u64, ask: Ask, forwarded: bool },
     Reply { client: usize, token: u64, said: Said },
     Client(usize),
-    Fault,
-    Undo(Fault),
-    Calm,
-    End,
 }
 
 /// A command on its way into the log.
@@ -94,61 +97,70 @@ enum Purpose {
 }
 
 struct World {
-    agenda: Agenda<Event>,
-    random: Random,
-    network: Network,
-    trace: Trace,
+    stage: Stage<Event>,
     consensus: Consensus,
     servers: Vec<Server>,
     clients: Vec<Client>,
     monitor: Monitor,
-    calm: bool,
 }
 
 /// One run.
 pub fn run(seed: u64, trace: &Trace) {
-    let mut world = World::new(seed, trace.clone());
-    while let Some(event) = world.agenda.next_event() {
-        if matches!(event, Event::End) {
-            return world.check_settled();
-        }
-        world.handle(event);
-    }
+    World::new(seed, trace).play(STORM);
 }
 
 impl World {
-    fn new(seed: u64, trace: Trace) -> Self {
-        let mut random = Random::new(seed);
-        let network = Network::bad(&mut random);
-        let servers = [1, 3, 3, 5][random.below(4)];
+    fn new(seed: u64, trace: &Trace) -> Self {
+        let mut stage = Stage::new(Random::new(seed), trace);
+        let servers = [1, 3, 3, 5][stage.random.below(4)];
+        let random = &mut stage.random;
         let mut world = Self {
-            agenda: Agenda::default(),
-            servers: (0..servers).map(|_| Server::new(&mut random)).collect(),
-            clients: (0..6)
-                .map(|number| Client::new(number, servers + number, &mut random))
-                .collect(),
+            servers: (0..servers).map(|_| Server::new(random)).collect(),
+            clients: (0..6).map(|number| Client::new(number, servers + number, random)).collect(),
             consensus: Consensus::default(),
             monitor: Monitor::default(),
-            random,
-            network,
-            trace,
-            calm: false,
+            stage,
         };
         for server in 0..servers {
             world.start_timers(server);
         }
         for client in 0..world.clients.len() {
-            let at = world.random.millis(0, 5000);
-            world.agenda.after(at, Event::Client(client));
+            let at = world.stage.random.millis(0, 5000);
+            world.stage.after(at, Event::Client(client));
         }
-        let first = world.random.millis(5000, 40_000);
-        world.agenda.after(first, Event::Fault);
-        world.agenda.after(STORM, Event::Calm);
-        world.agenda.after(STORM + SETTLES, Event::End);
         world
     }
 
-    fn handle(&mut self, event: Event) {
+    /// A sign of life waits in the socket of a leader that stands still.
+    fn arrives(&mut self, at: usize, event: &Event) {
+        let server = &self.servers[at];
+        let (mono, term) = (server.clock.mono(self.stage.now()), self.consensus.term);
+        if let Event::Request { client, ask: Ask::Put, .. } = event
+            && server.up
+            && server.leads == Some(term)
+            && server.trusts(client_id(*client).as_str())
+        {
+            self.monitor.waits(at, term, *client, mono);
+        }
+    }
+}
+
+impl Model for World {
+    type Event = Event;
+
+    fn stage(&mut self) -> &mut Stage<Event> {
+        &mut self.stage
+    }
+
+    fn nodes(&self) -> (usize, usize) {
+        (self.servers.len(), self.servers.len() + self.clients.len())
+    }
+
+    fn clock(&mut self, machine: usize) -> &mut NodeClock {
+        &mut self.servers[machine].clock
+    }
+
+    fn happens(&mut self, event: Event) {
         match event {
             Event::Tick(server, boot) => self.tick(server, boot),
             Event::Look(server, boot) => self.look(server, boot),
@@ -166,71 +178,26 @@ impl World {
             Event::Request { client, to, token, ask, forwarded } => {
                 self.request(client, to, token, ask, forwarded);
             }
-            Event::Fault => self.fault(),
-            Event::Undo(fault) => self.undo(&fault),
-            Event::Calm => self.storm_ends(),
-            Event::End => {}
         }
     }
 
-    /// A sign of life waits in the socket of a leader that stands still.
-    fn arrives(&mut self, at: usize, event: &Event) {
-        let server = &self.servers[at];
-        let (mono, term) = (server.clock.mono(self.agenda.now()), self.consensus.term);
-        if let Event::Request { client, ask: Ask::Put, .. } = event
-            && server.up
-            && server.leads == Some(term)
-            && server.trusts(client_id(*client).as_str())
-        {
-            self.monitor.waits(at, term, *client, mono);
-        }
+    fn crash(&mut self, machine: usize) {
+        self.power_cut(machine);
     }
 
-    fn send(&mut self, from: usize, to: usize, message: impl Fn() -> Event) {
-        for delay in self.network.send(from, to, &mut self.random) {
-            self.agenda.after(delay, message());
-        }
+    fn freeze(&mut self, machine: usize) {
+        self.servers[machine].frozen = true;
     }
 
-    fn fault(&mut self) {
-        if self.calm {
-            return;
-        }
-        let nodes = self.servers.len() + self.clients.len();
-        let (fault, lasts) = draw_fault(&mut self.random, self.servers.len(), nodes);
-        self.trace.note(self.agenda.now(), format_args!("fault {fault:?} for {lasts:?}"));
-        fault.apply(&mut self.network, true);
-        match &fault {
-            Fault::Crash(server) => self.crash(*server),
-            Fault::Freeze(server) => self.servers[*server].frozen = true,
-            Fault::Cut(_) | Fault::Jump(_) => {}
-        }
-        self.agenda.after(lasts, Event::Undo(fault));
-        let pause = self.random.millis(500, 30_000);
-        self.agenda.after(pause, Event::Fault);
+    fn thaw(&mut self, machine: usize) {
+        self.wake(machine);
     }
 
-    fn undo(&mut self, fault: &Fault) {
-        if self.calm {
-            return;
-        }
-        self.trace.note(self.agenda.now(), format_args!("end of {fault:?}"));
-        fault.apply(&mut self.network, false);
-        match fault {
-            Fault::Crash(server) => self.boot(*server),
-            Fault::Freeze(server) => self.thaw(*server),
-            Fault::Cut(_) | Fault::Jump(_) => {}
-        }
+    fn boot(&mut self, machine: usize) {
+        self.power_back(machine);
     }
 
-    fn storm_ends(&mut self) {
-        self.trace.note(self.agenda.now(), format_args!("the storm is over"));
-        self.calm = true;
-        self.network.calm();
-        for server in 0..self.servers.len() {
-            self.thaw(server);
-            self.boot(server);
-        }
+    fn calms_down(&mut self) {
         for client in &mut self.clients {
             client.calm_down();
         }
@@ -240,7 +207,7 @@ impl World {
         let all = self.consensus.reference.snapshot();
         for (number, server) in self.servers.iter().enumerate() {
             assert!(server.up, "server {number} is up");
-            assert_eq!(server.registry.snapshot(), all, "server {number} has caught up");
+            assert_eq!(server.registry().snapshot(), all, "server {number} has caught up");
         }
         assert!(self.servers.iter().any(|server| server.leads.is_some()), "there is a leader");
         for client in &self.clients {
@@ -249,7 +216,7 @@ impl World {
                 assert_eq!(there, alive, "instance {} is registered", client.id);
             }
         }
-        self.monitor.check_counts(&self.clients, self.agenda.now());
+        self.monitor.check_counts(&self.clients, self.stage.now());
     }
 }
 

@@ -9,7 +9,7 @@ use kit_clock::Mono;
 use super::client::Client;
 use super::consensus::Entry;
 use super::server::value_of;
-use super::{SETTLES, client_id};
+use super::{STORM, client_id};
 
 /// Who proposed an entry, in which term, and when by its own clock.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +36,10 @@ impl Monitor {
         self.elected.insert((server, term), now);
     }
 
-    /// A server that leads this term, if any, took a sign of life.
-    pub(super) fn heard(&mut self, server: usize, term: Option<u64>, client: usize, now: Mono) {
+    /// A server that leads this term, if any, took a sign of life, out of its log or past it.
+    pub(super) fn heard(&mut self, server: usize, term: Option<u64>, id: &str, now: Mono) {
         let Some(term) = term else { return };
-        self.heard.insert((server, term, client_id(client).as_str().to_owned()), now);
+        self.heard.insert((server, term, id.to_owned()), now);
     }
 
     /// A sign of life waits to be read by a leader.
@@ -74,20 +74,26 @@ impl Monitor {
             "{id} expires after server {by} led for {led:?}"
         );
         let key = (by, term, id.to_owned());
-        if let Some(heard) = self.heard.get(&key) {
-            let silent = ordered.since(*heard);
+        let heard = self.heard.get(&key).copied();
+        if let Some(heard) = heard {
+            let silent = ordered.since(heard);
             assert!(silent >= ttl, "{id} expires; server {by} had heard of it {silent:?} before");
         }
+        let Some(seen) = heard.or(elected) else { return };
         let waited = self.waited.get(&key).into_iter().flatten();
-        let unread = waited.filter(|came| **came <= ordered && ordered.since(**came) < ttl).max();
-        assert_eq!(unread, None, "{id} expires; a sign of life waited, ordered at {ordered:?}");
+        let unread = waited.filter(|came| **came <= ordered && **came > seen);
+        let in_time = unread.filter(|came| came.since(seen) < ttl).max();
+        assert_eq!(in_time, None, "{id} expires; a sign of life waited, ordered at {ordered:?}");
     }
 
     /// All acknowledged counts are there, and counting went on in the end.
     pub(super) fn check_counts(&self, clients: &[Client], now: Duration) {
         // One may lose every race; somebody wins each.
         let last = clients.iter().filter_map(Client::counted).map(|(_, last)| last).max();
-        assert!(last.is_some_and(|last| last + SETTLES / 2 > now), "counted last at {last:?}");
+        assert!(
+            last.is_some_and(|last| last + STORM.settles / 2 > now),
+            "counted last at {last:?}"
+        );
         for (number, client) in clients.iter().enumerate() {
             let Some((acknowledged, _)) = client.counted() else { continue };
             for token in acknowledged {

@@ -1,11 +1,11 @@
-//! One server: the real registry and leases, driven as discoverd's own loop drives them.
+//! One server: the real registry with its leases, driven as discoverd's own loop drives them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use discoverd_registry::{
-    Command, Election, Event as News, Id, Lapsed, LeaseConfig, LeaseEffect, LeaseEvent, Leases,
-    LogIndex, Registration, Registry, Snapshot,
+    Command, Election, Event as News, Id, Lapsed, LeaseConfig, Leased, LogIndex, Look,
+    Registration, Registry, Snapshot,
 };
 use kit_clock::Mono;
 
@@ -21,12 +21,13 @@ const SNAPSHOT_BEHIND: u64 = 12;
 pub(super) struct Server {
     pub(super) up: bool,
     pub(super) frozen: bool,
+    /// A look was due while it was frozen.
+    overslept: bool,
     /// What came while it was frozen.
     pub(super) waiting: Vec<Event>,
     pub(super) boot: u64,
     pub(super) clock: NodeClock,
-    pub(super) registry: Registry,
-    leases: Leases,
+    leased: Leased,
     disk: Disk<Snapshot>,
     /// What the server's watchers believe.
     watched: BTreeMap<Id, LogIndex>,
@@ -40,8 +41,8 @@ pub(super) struct Server {
     pub(super) heard: Duration,
     /// Until then it does not stand for election.
     pub(super) patience: Duration,
-    pub(super) acks: BTreeMap<usize, Duration>,
-    quorum: Duration,
+    pub(super) acks: BTreeMap<usize, Mono>,
+    quorum: Mono,
     looked: Mono,
     /// When the expiry that is on its way was ordered.
     pub(super) ordered: Mono,
@@ -50,15 +51,14 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(random: &mut Random) -> Self {
-        let config = LeaseConfig::default();
         Self {
             up: true,
             frozen: false,
+            overslept: false,
             waiting: Vec::new(),
             boot: 0,
             clock: NodeClock::new(random),
-            registry: Registry::new(),
-            leases: Leases::new(config),
+            leased: Leased::new(Registry::new(), LeaseConfig::default()),
             disk: Disk::default(),
             watched: BTreeMap::new(),
             leads: None,
@@ -68,7 +68,7 @@ impl Server {
             heard: Duration::ZERO,
             patience: Duration::ZERO,
             acks: BTreeMap::new(),
-            quorum: Duration::ZERO,
+            quorum: Mono::ZERO,
             looked: Mono::ZERO,
             ordered: Mono::ZERO,
             expiring: Vec::new(),
@@ -82,24 +82,28 @@ impl Server {
     }
 
     pub(super) fn lead(&mut self, term: u64, now: Duration) {
-        (self.term, self.leads, self.quorum) = (term, Some(term), now);
+        (self.term, self.leads, self.quorum) = (term, Some(term), self.clock.mono(now));
         self.acks.clear();
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        self.leased.registry()
     }
 
     /// Whether it knows the instance and has not ordered its end.
     pub(super) fn trusts(&self, id: &str) -> bool {
-        let known = self.registry.instance(super::SERVICE, id).is_some();
-        known && !self.leases.is_condemned(super::SERVICE, id)
+        let known = self.registry().instance(super::SERVICE, id).is_some();
+        known && !self.leased.is_condemned(super::SERVICE, id)
     }
 
     /// Whether its quorum has been silent for too long.
     pub(super) fn alone(&self, now: Duration) -> bool {
-        now.saturating_sub(self.quorum) > LeaseConfig::default().doubtful_after()
+        self.clock.mono(now).since(self.quorum) > LeaseConfig::default().doubtful_after()
     }
 
     /// The quorum was there when so many of the newest answers came that they are a majority with itself.
-    pub(super) fn count_quorum(&mut self, servers: usize, now: Duration) {
-        let mut acks: Vec<Duration> = self.acks.values().copied().collect();
+    pub(super) fn count_quorum(&mut self, servers: usize, now: Mono) {
+        let mut acks: Vec<Mono> = self.acks.values().copied().collect();
         acks.sort_by(|one, other| other.cmp(one));
         let needed = servers / 2;
         self.quorum =
@@ -108,58 +112,49 @@ impl Server {
 }
 
 impl World {
-    /// The expiry loop of discoverd.
+    /// One round of discoverd's expiry loop: it looks, and waits for the fate of what it orders.
     pub(super) fn look(&mut self, number: usize, boot: u64) {
-        let (now, alone_is_quorum) = (self.agenda.now(), self.servers.len() == 1);
+        let (now, alone_is_quorum) = (self.stage.now(), self.servers.len() == 1);
         let server = &mut self.servers[number];
         if !server.up || server.boot != boot {
             return;
         }
-        self.agenda.after(LOOKS, Event::Look(number, boot));
         if server.frozen {
+            server.overslept = true;
             return;
         }
+        let mono = server.clock.mono(now);
         if alone_is_quorum {
-            server.quorum = now;
+            server.quorum = mono;
         }
-        let (mono, patience) = (server.clock.mono(now), LeaseConfig::default().doubtful_after());
-        let stood_still = mono.since(server.looked) > LOOKS + patience;
+        let look = Look {
+            leads: server.leads,
+            since_look: mono.since(server.looked),
+            since_quorum: Some(mono.since(server.quorum)),
+        };
         server.looked = mono;
-        let undoubted = !stood_still && !server.alone(now);
-        let lapsed = self.drive_leases(number, undoubted, mono);
-        if lapsed.is_empty() {
-            return;
+        if let Some(term) = look.leads
+            && server.driven != Some(term)
+        {
+            self.monitor.elected(number, term, mono);
         }
-        self.trace.note(now, format_args!("server {number} condemns {lapsed:?}"));
-        let server = &mut self.servers[number];
-        (server.ordered, server.expiring) = (mono, lapsed.clone());
+        server.driven = look.leads;
+        let lapsed = server.leased.look(look, mono);
+        server.leased.check_invariants();
+        if lapsed.is_empty() {
+            return self.look_again(number);
+        }
+        server.ordered = mono;
+        server.expiring = lapsed.clone();
+        self.stage.note(format_args!("server {number} condemns {lapsed:?}"));
         self.propose(number, Command::Expire { lapsed }, Purpose::Expiry);
     }
 
-    fn drive_leases(&mut self, number: usize, undoubted: bool, now: Mono) -> Vec<Lapsed> {
+    fn look_again(&mut self, number: usize) {
         let server = &mut self.servers[number];
-        // The loop waits for the fate of its last order.
-        if !server.expiring.is_empty() {
-            return Vec::new();
-        }
-        let leads = server.leads;
-        match (server.driven, leads) {
-            (before, Some(term)) if before != Some(term) => {
-                let all = all_instances(&server.registry);
-                server.leases.handle(LeaseEvent::Elected(all), now);
-                self.monitor.elected(number, term, now);
-            }
-            (Some(_), None) => server.leases.handle(LeaseEvent::Deposed, now),
-            (Some(_), Some(_)) | (None, _) => {}
-        }
-        server.driven = leads;
-        if !undoubted {
-            server.leases.handle(LeaseEvent::Doubted, now);
-        }
-        server.leases.handle_timeout(now);
-        server.leases.check_invariants();
-        let orders = std::iter::from_fn(|| server.leases.poll_effect());
-        orders.flat_map(|LeaseEffect::Expire(lapsed)| lapsed).collect()
+        let mono = server.clock.mono(self.stage.now());
+        let (pause, boot) = (server.leased.next_look(LOOKS, mono), server.boot);
+        self.stage.after(pause, Event::Look(number, boot));
     }
 
     /// What a proposal came to.
@@ -167,13 +162,14 @@ impl World {
         match purpose {
             Purpose::Client { client, token } => self.reply(by, *client, *token, said),
             Purpose::Expiry => {
-                let mono = self.servers[by].clock.mono(self.agenda.now());
+                let mono = self.servers[by].clock.mono(self.stage.now());
                 let server = &mut self.servers[by];
                 let lapsed = std::mem::take(&mut server.expiring);
                 if matches!(said, Said::NotKnown) {
-                    server.leases.handle(LeaseEvent::ExpiryFailed(lapsed), mono);
+                    server.leased.expiry_failed(lapsed, mono);
                 }
-                server.leases.check_invariants();
+                server.leased.check_invariants();
+                self.look_again(by);
             }
         }
     }
@@ -193,7 +189,7 @@ impl World {
         if server.leads.is_none() && !matches!(ask, Ask::Count) {
             if let Some(leader) = server.leader.filter(|leader| !forwarded && *leader != to) {
                 let pass = || Event::Request { client, to: leader, token, ask, forwarded: true };
-                self.send(to, leader, pass);
+                self.stage.send(to, leader, pass);
             }
             return;
         }
@@ -204,7 +200,7 @@ impl World {
                 self.propose(to, command, Purpose::Client { client, token });
             }
             Ask::Count => {
-                let said = match server.registry.meta(super::COUNTER) {
+                let said = match server.registry().meta(super::COUNTER) {
                     None => Said::Count { index: 0, value: 0 },
                     Some(meta) => Said::Count { index: meta.index.0, value: value_of(&meta.data) },
                 };
@@ -221,20 +217,17 @@ impl World {
 
     /// A mere sign of life is in no log.
     fn put(&mut self, client: usize, to: usize, token: u64) {
-        let (now, id) = (self.agenda.now(), client_id(client));
+        let (now, id) = (self.stage.now(), client_id(client));
         let server = &mut self.servers[to];
         let mono = server.clock.mono(now);
         let registration = registration(client);
-        let known = server.registry.instance(super::SERVICE, id.as_str());
-        let same = known.is_some_and(|known| known.registration == registration);
-        if same && !server.leases.is_condemned(super::SERVICE, id.as_str()) {
-            server.leases.handle(LeaseEvent::Heartbeat(service(), id), mono);
-            self.monitor.heard(to, server.driven, client, mono);
+        if server.leased.heartbeat(super::SERVICE, id.as_str(), &registration, mono) {
+            self.monitor.heard(to, server.driven, id.as_str(), mono);
             return self.reply(to, client, token, Said::Done);
         }
         let missing = [service(), counter()].into_iter();
         let missing: Vec<_> =
-            missing.filter(|name| server.registry.election(name.as_str()).is_none()).collect();
+            missing.filter(|name| server.registry().election(name.as_str()).is_none()).collect();
         for service in missing {
             let add = Command::AddService { service, election: Election::Oldest };
             self.propose(to, add, Purpose::Client { client, token: 0 });
@@ -245,98 +238,82 @@ impl World {
 
     fn reply(&mut self, from: usize, client: usize, token: u64, said: Said) {
         let node = self.servers.len() + client;
-        self.send(from, node, || Event::Reply { client, token, said });
+        self.stage.send(from, node, || Event::Reply { client, token, said });
     }
 
     /// Applies the log up to an index, entry by entry or by a snapshot.
     pub(super) fn catch_up(&mut self, number: usize, upto: u64) {
         let upto = upto.min(self.consensus.log.len() as u64);
-        let (now, by_snapshot) = (self.agenda.now(), self.random.chance(50));
+        let (now, by_snapshot) = (self.stage.now(), self.stage.random.chance(50));
         let server = &mut self.servers[number];
-        let applied = server.registry.applied().0;
+        let applied = server.registry().applied().0;
         if by_snapshot && server.leads.is_none() && upto > applied + SNAPSHOT_BEHIND {
-            let news = server.registry.replace(self.consensus.reference.snapshot());
+            let news = server.leased.replace(self.consensus.reference.snapshot());
             server.watch(&news);
         }
         let mono = server.clock.mono(now);
-        for index in server.registry.applied().0 + 1..=upto {
+        for index in server.registry().applied().0 + 1..=upto {
             let Some(entry) =
                 usize::try_from(index - 1).ok().and_then(|at| self.consensus.log.get(at))
             else {
                 break;
             };
-            server.apply(entry.command.clone(), mono);
+            if let Command::AddInstance { id, .. } = &entry.command {
+                self.monitor.heard(number, server.driven, id.as_str(), mono);
+            }
+            let (_, news) = server.leased.apply(entry.command.clone(), mono);
+            server.watch(&news);
         }
         server.check();
-        if server.registry.applied().0 > applied {
-            server.disk.write(server.registry.snapshot());
-            if self.random.chance(40) {
+        if server.registry().applied().0 > applied {
+            server.disk.write(server.registry().snapshot());
+            if self.stage.random.chance(40) {
                 server.disk.sync();
             }
         }
     }
 
-    pub(super) fn crash(&mut self, number: usize) {
+    pub(super) fn power_cut(&mut self, number: usize) {
         let server = &mut self.servers[number];
-        server.up = false;
+        (server.up, server.frozen, server.overslept) = (false, false, false);
+        server.waiting.clear();
         server.boot += 1;
-        server.disk.crash(&mut self.random);
+        server.disk.crash(&mut self.stage.random);
     }
 
-    pub(super) fn boot(&mut self, number: usize) {
-        let now = self.agenda.now();
+    pub(super) fn power_back(&mut self, number: usize) {
+        let now = self.stage.now();
         let server = &mut self.servers[number];
         if server.up {
             return;
         }
         server.up = true;
-        server.registry = Registry::restore(server.disk.read().clone());
-        server.leases = Leases::new(LeaseConfig::default());
-        server.watched = believed(&server.registry.picture(super::SERVICE));
+        let registry = Registry::restore(server.disk.read().clone());
+        server.watched = believed(&registry.picture(super::SERVICE));
+        server.leased = Leased::new(registry, LeaseConfig::default());
         (server.leads, server.driven, server.leader) = (None, None, None);
         (server.looked, server.patience) = (server.clock.mono(now), now);
-        server.waiting.clear();
+        server.heard = Duration::ZERO;
         server.expiring.clear();
         self.start_timers(number);
     }
 
-    pub(super) fn thaw(&mut self, number: usize) {
+    pub(super) fn wake(&mut self, number: usize) {
         let server = &mut self.servers[number];
         if std::mem::take(&mut server.frozen) {
             let (boot, waiting) = (server.boot, std::mem::take(&mut server.waiting));
             // The worst order: it looks for ended leases before it reads what waits in its sockets.
-            self.agenda.after(Duration::ZERO, Event::Look(number, boot));
+            if std::mem::take(&mut server.overslept) {
+                self.stage.after(Duration::ZERO, Event::Look(number, boot));
+            }
             for event in waiting {
-                self.agenda.after(Duration::from_millis(1), event);
+                self.stage.after(Duration::from_millis(1), event);
             }
         }
     }
 }
 
 impl Server {
-    fn apply(&mut self, command: Command, now: Mono) {
-        let at = LogIndex(self.registry.applied().0 + 1);
-        let touched = match &command {
-            Command::AddInstance { service, id, .. } => Some((service.clone(), id.clone())),
-            Command::AddService { .. }
-            | Command::RemoveService { .. }
-            | Command::SetMeta { .. }
-            | Command::SetLeader { .. }
-            | Command::RemoveInstance { .. }
-            | Command::Expire { .. } => None,
-        };
-        let (result, news) = self.registry.apply(command, at);
-        if let (Some((service, id)), Ok(_)) = (touched, &result) {
-            self.leases.handle(LeaseEvent::Touched(Lapsed { service, id, touched: at }), now);
-        }
-        for event in &news {
-            if let News::Down(service, gone) = event {
-                self.leases.handle(LeaseEvent::Removed(service.clone(), gone.id.clone()), now);
-            }
-        }
-        self.watch(&news);
-    }
-
     fn watch(&mut self, news: &[News]) {
         for event in news {
             match event {
@@ -359,9 +336,9 @@ impl Server {
 
     /// The state agrees with itself and with what watchers were told.
     fn check(&self) {
-        self.registry.check_invariants();
-        self.leases.check_invariants();
-        assert_eq!(self.watched, believed(&self.registry.picture(super::SERVICE)), "watchers know");
+        self.leased.check_invariants();
+        let picture = self.registry().picture(super::SERVICE);
+        assert_eq!(self.watched, believed(&picture), "watchers know");
     }
 }
 
@@ -371,19 +348,6 @@ fn believed(picture: &[News]) -> BTreeMap<Id, LogIndex> {
         News::Updated(..) | News::Down(..) | News::Leader(..) | News::Meta(..) => None,
     });
     ups.collect()
-}
-
-fn all_instances(registry: &Registry) -> Vec<Lapsed> {
-    let of_service = |name: &discoverd_registry::Name| {
-        let name = name.clone();
-        let ids: Vec<Id> =
-            registry.instances(name.as_str()).map(|instance| instance.id.clone()).collect();
-        ids.into_iter().filter_map(move |id| {
-            let touched = registry.touched(name.as_str(), id.as_str())?;
-            Some(Lapsed { service: name.clone(), id, touched })
-        })
-    };
-    registry.services().flat_map(of_service).collect()
 }
 
 fn registration(client: usize) -> Registration {
