@@ -3,13 +3,14 @@
 //! jobs too; a failure prints it, and `SEED=159 cargo test -p scheduler whatever` replays it.
 
 mod contention;
+mod handle;
 mod hosts;
 mod world;
 
 use controller_api::{JobState, ScaleRequest};
 
 use crate::records;
-use world::Simulated;
+use handle::Simulated;
 
 /// How many runs of everything that can go wrong.
 const SEEDS: u64 = 300;

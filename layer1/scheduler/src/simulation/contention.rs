@@ -17,7 +17,7 @@ use kit_ids::JobId;
 use kit_tasks::Tasks;
 use kit_units::{Bytes, Millicpu};
 
-use super::world::Simulated;
+use super::handle::Simulated;
 
 #[path = "../../examples/batch.rs"]
 mod batch;

@@ -8,7 +8,8 @@ use std::task::Poll;
 use controller_api::JobState;
 
 use super::SEEDS;
-use super::world::{Simulated, World};
+use super::handle::Simulated;
+use super::world::World;
 use crate::round::Scheduler;
 
 /// A host that stays silent for so long is lost; the rounds of these tests are seconds.
