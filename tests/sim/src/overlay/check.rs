@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use netplan::{Block, Leases};
+use netplan::{Block, Leases, Proposal};
 
 use super::{World, address};
 
@@ -21,6 +21,14 @@ impl World {
             let other = users[..at].iter().find(|(_, other)| other.overlaps(*used));
             assert_eq!(other, None, "uses what host {one} uses, {used}");
         }
+    }
+
+    /// Whoever was just heard of keeps its lease, whatever clocks say.
+    pub(super) fn check_proposal(&self, by: usize, wants: Option<Proposal>, leases: &Leases) {
+        let Some(Proposal::Take(subnet)) = wants else { return };
+        let owner = leases.get(&subnet).map(|lease| lease.public_ip);
+        let heard_of = owner.filter(|owner| self.alive().contains(owner));
+        assert_eq!(heard_of, None, "host {by} wants {subnet} of a host that is alive");
     }
 
     pub(super) fn check_leases(&mut self, before: &Leases, after: &Leases) {

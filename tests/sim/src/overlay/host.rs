@@ -127,6 +127,7 @@ impl World {
         let acquisition = acquisition.clone();
         let proposal = proposal.ok().or_else(|| acquisition.reclaim(&leases, &self.alive(), wall));
         self.stage.note(format_args!("host {number}: {proposal:?} of {leases:?}"));
+        self.check_proposal(number, proposal, &leases);
         let (subnet, renews) = match proposal {
             // It tries again when its next round comes.
             None => return,
@@ -145,7 +146,7 @@ impl World {
     }
 
     /// Hosts that discovery has heard of just now.
-    fn alive(&self) -> BTreeSet<Ipv4Addr> {
+    pub(super) fn alive(&self) -> BTreeSet<Ipv4Addr> {
         let heard = |number: &usize| {
             let host = &self.hosts[*number];
             host.up && !host.frozen && self.stage.network.reaches(*number, self.store())

@@ -3,7 +3,7 @@
 //!
 //! Promised at every moment: no two hosts use overlapping subnets; a host that has used a subnet uses
 //! no other one, restarts or not; a lease goes to another host only after seven days of silence (less
-//! [`check::SLACK`]) and when no subnet is free, and only a host that lost its lease so may meet another
+//! [`check::SLACK`]), not of one that was just heard of, and when no subnet is free, and only a host that lost its lease so may meet another
 //! in its subnet, until it hears of it. Promised a while after the last fault: every host has the subnet
 //! its lease says.
 //!

@@ -51,6 +51,10 @@ impl World {
             return;
         }
         if let Some(term) = server.leads {
+            if self.servers.len() > 1 {
+                self.servers[number].feel(now);
+            }
+            let server = &self.servers[number];
             let commit = server.registry().applied().0;
             for to in (0..self.servers.len()).filter(|to| *to != number) {
                 self.stage.send(number, to, || Event::Beat { from: number, to, term, commit });

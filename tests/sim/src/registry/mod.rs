@@ -5,6 +5,7 @@
 //! - nothing expires before the leader that ordered it led for a full TTL and, for as long, read no sign
 //!   of life of the instance; one that came before the lease was over counts though the leader stood still
 //!   and had not read it; a heartbeat that a leader took is never overruled by its own order;
+//! - what a leader missed while it stood still or had no quorum is held against nobody for a TTL after;
 //! - indices only grow; every count that was acknowledged is in the history, none twice;
 //! - every server has the registry of the same log, and its watchers' news add up to it.
 //!
@@ -186,7 +187,7 @@ impl Model for World {
     }
 
     fn freeze(&mut self, machine: usize) {
-        self.servers[machine].frozen = true;
+        self.servers[machine].stand_still(self.stage.now());
     }
 
     fn thaw(&mut self, machine: usize) {

@@ -14,6 +14,8 @@ use crate::{Disk, NodeClock, Random};
 
 /// How often a server looks for leases that end, when it knows no better.
 const LOOKS: Duration = Duration::from_secs(1);
+/// Who heard nobody for longer than is doubtful has noticed it after so much more.
+const NOTICES: Duration = Duration::from_millis(1500);
 /// A follower this far behind gets a snapshot.
 const SNAPSHOT_BEHIND: u64 = 12;
 
@@ -23,6 +25,10 @@ pub(super) struct Server {
     pub(super) frozen: bool,
     /// A look was due while it was frozen.
     overslept: bool,
+    /// When it began to stand still.
+    stands_since: Mono,
+    /// When it was last out of touch for longer than any leader may hold against others.
+    out_of_touch: Mono,
     /// What came while it was frozen.
     pub(super) waiting: Vec<Event>,
     pub(super) boot: u64,
@@ -55,6 +61,8 @@ impl Server {
             up: true,
             frozen: false,
             overslept: false,
+            stands_since: Mono::ZERO,
+            out_of_touch: Mono::ZERO,
             waiting: Vec::new(),
             boot: 0,
             clock: NodeClock::new(random),
@@ -101,6 +109,25 @@ impl Server {
         self.clock.mono(now).since(self.quorum) > LeaseConfig::default().doubtful_after()
     }
 
+    /// Stands still from now on.
+    pub(super) fn stand_still(&mut self, now: Duration) {
+        if !std::mem::replace(&mut self.frozen, true) {
+            self.stands_since = self.clock.mono(now);
+        }
+    }
+
+    /// A leader looks whether it has a quorum.
+    pub(super) fn feel(&mut self, now: Duration) {
+        let mono = self.clock.mono(now);
+        self.was_deaf(mono.since(self.quorum), mono);
+    }
+
+    fn was_deaf(&mut self, span: Duration, now: Mono) {
+        if span > LeaseConfig::default().doubtful_after() + NOTICES {
+            self.out_of_touch = now;
+        }
+    }
+
     /// The quorum was there when so many of the newest answers came that they are a majority with itself.
     pub(super) fn count_quorum(&mut self, servers: usize, now: Mono) {
         let mut acks: Vec<Mono> = self.acks.values().copied().collect();
@@ -144,6 +171,11 @@ impl World {
         if lapsed.is_empty() {
             return self.look_again(number);
         }
+        let touch = mono.since(server.out_of_touch);
+        assert!(
+            touch >= LeaseConfig::default().ttl,
+            "{lapsed:?} {touch:?} after being out of touch"
+        );
         server.ordered = mono;
         server.expiring = lapsed.clone();
         self.stage.note(format_args!("server {number} condemns {lapsed:?}"));
@@ -301,6 +333,8 @@ impl World {
     pub(super) fn wake(&mut self, number: usize) {
         let server = &mut self.servers[number];
         if std::mem::take(&mut server.frozen) {
+            let mono = server.clock.mono(self.stage.now());
+            server.was_deaf(mono.since(server.stands_since), mono);
             let (boot, waiting) = (server.boot, std::mem::take(&mut server.waiting));
             // The worst order: it looks for ended leases before it reads what waits in its sockets.
             if std::mem::take(&mut server.overslept) {
