@@ -155,6 +155,18 @@ fn with_config_file(args: DaemonArgs) -> anyhow::Result<(DaemonArgs, Vec<String>
     Ok((DaemonArgs::from_arg_matches(&matches)?, all))
 }
 
+/// The addresses of hosts that the configuration file names, this one's own too; none where there is no
+/// such file, or none that can be read.
+pub(crate) fn configured_addresses() -> Vec<Ipv4Addr> {
+    let path = std::env::var("FLYNN_HOST_CONFIG").unwrap_or_else(|_| CONFIG_FILE.to_owned());
+    let file = std::fs::read(path).ok();
+    let file: Option<ConfigFile> = file.and_then(|text| serde_json::from_slice(&text).ok());
+    let command = DaemonArgs::augment_args(clap::Command::new("daemon")).no_binary_name(true);
+    let matches = file.and_then(|file| command.try_get_matches_from(file.args).ok());
+    let args = matches.and_then(|matches| DaemonArgs::from_arg_matches(&matches).ok());
+    args.map(|args| args.peer_ips.into_iter().chain(args.external_ip).collect()).unwrap_or_default()
+}
+
 fn config(args: &DaemonArgs) -> anyhow::Result<host::Config> {
     let external_ip = match args.external_ip {
         Some(ip) => ip,

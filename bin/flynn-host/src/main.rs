@@ -4,6 +4,7 @@
 mod bootstrap;
 mod cluster;
 mod daemon;
+mod doctor;
 mod hosts;
 mod image;
 mod init;
@@ -66,6 +67,8 @@ enum Command {
     List,
     /// Show what a host says about itself.
     Status,
+    /// Say what is wrong with the cluster, why it matters, and what to type next; change nothing.
+    Doctor(doctor::DoctorArgs),
     /// Show or change hosts' tags.
     Tags(cluster::TagsArgs),
     /// Let other hosts into the cluster, before they are started.
@@ -141,6 +144,7 @@ async fn client_command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Signal(args) => jobs::signal(&args, &hosts).await?,
         Command::Inspect(args) => jobs::inspect(&args, &hosts).await?,
         Command::List => cluster::list(&hosts).await?,
+        Command::Doctor(args) => return Ok(doctor::run(args, &cli.common).await),
         Command::Status => cluster::status(&hosts).await?,
         Command::Tags(args) => cluster::tags(args, &hosts).await?,
         Command::Init(args) => init::run(&args)?,

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::{
-    Heartbeat, Instance, InstanceId, LastIndex, LeaderChange, Leaders, RaftLeader, Servers,
-    ServiceConfig, ServiceMeta, Watch,
+    Heartbeat, Instance, InstanceId, LastIndex, LeaderChange, Leaders, RaftLeader, RaftMember,
+    Servers, ServiceConfig, ServiceMeta, Watch,
 };
 
 /// How long one request may take.
@@ -246,6 +246,11 @@ impl Client {
         self.call(|| Ok(Request::get("/raft/peers"))).await
     }
 
+    /// All servers that have the log, those without a vote too.
+    pub async fn raft_members(&self) -> Result<Vec<RaftMember>, DiscoverdError> {
+        self.call(|| Ok(Request::get("/raft/members"))).await
+    }
+
     /// Makes the server that is asked a voter; one that is fine. Not repeated: it may take a minute.
     pub async fn promote(&self) -> Result<(), DiscoverdError> {
         self.change_server("/raft/promote").await
@@ -267,7 +272,7 @@ impl Client {
         self.call(|| Ok(Request::new(Method::PUT, &format!("/raft/peers/{peer}")))).await
     }
 
-    /// Removes a voter; one that is none is fine.
+    /// Removes a server, whether it votes or not; one that is none is fine.
     pub async fn remove_peer(&self, peer: &str) -> Result<(), DiscoverdError> {
         self.call(|| Ok(Request::new(Method::DELETE, &format!("/raft/peers/{peer}")))).await
     }

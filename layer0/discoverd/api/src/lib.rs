@@ -22,7 +22,9 @@ pub use event::{Event, EventKind};
 pub use heartbeat::Heartbeat;
 pub use instance::{Instance, InstanceError, InstanceId, instance_id};
 pub use leaders::Leaders;
-pub use membership::{DeploymentState, DiscoverdConfig, LastIndex, RaftLeader, ServiceDeployment};
+pub use membership::{
+    DeploymentState, DiscoverdConfig, LastIndex, RaftLeader, RaftMember, ServiceDeployment,
+};
 pub use resolver::DiscoverdResolver;
 pub use servers::Servers;
 pub use service::{

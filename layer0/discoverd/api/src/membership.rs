@@ -11,6 +11,15 @@ pub struct RaftLeader {
     pub host: String,
 }
 
+/// One item of the answer of `GET /raft/members`, ours: a server that has the log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RaftMember {
+    /// `ip:port`.
+    pub addr: String,
+    /// Whether it counts for a quorum.
+    pub votes: bool,
+}
+
 /// The answer of `PUT /raft/peers/:peer` and `POST /shutdown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastIndex {

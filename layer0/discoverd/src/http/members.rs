@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, State as Shared};
 use axum::response::{IntoResponse, Response};
-use discoverd_api::{LastIndex, RaftLeader};
+use discoverd_api::{LastIndex, RaftLeader, RaftMember};
 use http::header::CONNECTION;
 use kit_http::{ApiError, Json};
 
@@ -22,6 +22,11 @@ pub(super) async fn leader(Shared(context): Shared<Context>) -> Result<Json<Raft
 
 pub(super) async fn list(Shared(context): Shared<Context>) -> Json<Vec<String>> {
     Json(context.node.peers())
+}
+
+/// All servers that have the log, those without a vote too.
+pub(super) async fn all(Shared(context): Shared<Context>) -> Json<Vec<RaftMember>> {
+    Json(context.node.roster())
 }
 
 pub(super) async fn add(

@@ -74,6 +74,7 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/services/{service}/leader", put(leadership::set).get(leadership::show))
         .route("/raft/leader", get(members::leader))
         .route("/raft/peers", get(members::list))
+        .route("/raft/members", get(members::all))
         .route("/raft/peers/{peer}", put(members::add).delete(members::remove))
         .route("/raft/promote", post(members::promote))
         .route("/raft/demote", post(members::demote))

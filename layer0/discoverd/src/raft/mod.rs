@@ -13,6 +13,7 @@ mod machine;
 mod membership;
 mod network;
 mod proposals;
+mod roster;
 mod rpc;
 mod store;
 mod types;

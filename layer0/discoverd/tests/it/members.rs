@@ -94,4 +94,8 @@ async fn a_dead_voter_is_removed_from_anywhere_and_a_needed_one_never() {
     lab.voters_are(&[1, 2, 3], &[leader]).await;
     lab.client(dead).add_peer(&lab.addr(dead).to_string()).await.unwrap();
     lab.voters_are(&[1, 2, 3], &[leader, dead]).await;
+    let roster = lab.client(follower).raft_members().await.unwrap();
+    let votes: Vec<_> = roster.into_iter().map(|member| (member.addr, member.votes)).collect();
+    let all = [1, 2, 3].map(|n| (lab.addr(n).to_string(), n != follower));
+    assert_eq!(votes, all, "those without a vote are listed, too");
 }

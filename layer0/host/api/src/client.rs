@@ -7,9 +7,9 @@ use kit_http::{Client, ClientError, EventStream, Ignored, Request, Response, Sse
 use kit_ids::JobId;
 
 use crate::{
-    ActiveJob, AttachReq, Attachment, DiscoverdConfig, Draining, Event, HostPort, HostStatus, Job,
-    MemberChange, NetworkConfig, ProviderSpec, ResourceCheck, Sink, SinkInfo, UPGRADE_PROTOCOL,
-    VolumeInfo,
+    ActiveJob, AttachReq, Attachment, DiscoverdConfig, Draining, Event, HostHealth, HostPort,
+    HostStatus, Job, MemberChange, NetworkConfig, ProviderSpec, ResourceCheck, Sink, SinkInfo,
+    UPGRADE_PROTOCOL, VolumeInfo,
 };
 
 /// The port a host listens on unless told otherwise.
@@ -93,6 +93,11 @@ impl HostClient {
     /// What the host says about itself.
     pub async fn status(&self) -> Result<HostStatus, ClientError> {
         self.http.get_json("/host/status").await
+    }
+
+    /// How its machine is.
+    pub async fn health(&self) -> Result<HostHealth, ClientError> {
+        self.http.get_json("/host/health").await
     }
 
     /// Tells the host where discoverd is.

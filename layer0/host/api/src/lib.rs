@@ -12,6 +12,7 @@ mod attachment;
 mod client;
 mod config;
 pub mod frame;
+mod health;
 mod job;
 mod omit;
 mod sink;
@@ -26,6 +27,7 @@ pub use client::{HostClient, JobEvents, PORT};
 pub use config::{
     ContainerConfig, Device, HealthCheck, Mount, Nanoseconds, Port, Service, VolumeBinding,
 };
+pub use health::{HostHealth, Space};
 pub use job::{
     Job, META_PREDECESSOR, META_RESTARTS, Mountspec, Profile, Resource, ResourceKind, Resources,
 };

@@ -3,6 +3,7 @@
 
 mod attach;
 mod direct;
+mod health;
 mod jobs;
 mod layers;
 mod logged;
@@ -32,6 +33,7 @@ pub(crate) fn router(host: Arc<Host>) -> Router {
         .route("/host/jobs/{id}/discoverd-deregister", put(jobs::deregister))
         .route("/host/jobs/{id}/signal/{signal}", put(jobs::signal))
         .route("/host/status", get(status::status))
+        .route("/host/health", get(health::health))
         .route("/host/network", post(status::network))
         .route("/host/discoverd", post(status::discoverd))
         .route("/host/tags", post(status::tags))

@@ -31,6 +31,11 @@ async fn members_are_kept_until_an_operator_has_them_forgotten() {
 
     let host = machine.start_with(peers).await;
     assert_eq!(machine.known_hosts(), [CONFIGURED, ADMITTED], "a restart forgets nobody");
+    let health = host.client.health().await.unwrap();
+    assert_eq!(health.members, [CONFIGURED, ADMITTED], "whoever looks for hosts is told");
+    for space in [health.disk, health.memory] {
+        assert!(space.total > 0 && space.free <= space.total, "{health:?}");
+    }
     let forget = MemberChange { add: Vec::new(), remove: vec![ADMITTED] };
     host.client.change_members(&forget).await.unwrap();
     assert_eq!(machine.known_hosts(), [CONFIGURED]);
