@@ -11,8 +11,8 @@ use tokio::net::TcpListener;
 
 use crate::config::{Config, join};
 use crate::dns;
-use crate::http::{Context, router};
-use crate::raft::{Dial, Direct, Node, RaftError, Start, Store, StoreError};
+use crate::http::{Context, Place, router};
+use crate::raft::{Dial, Direct, Node, RaftError, Start, Store, StoreError, rebuild};
 use crate::state::State;
 use crate::{expiry, listener, mending, notify};
 
@@ -99,6 +99,10 @@ pub async fn start_with(config: Config, deps: Deps, tasks: &Tasks) -> Result<Run
     let port = addrs.first().ok_or(StartError::NoAddress)?.port();
     let own = join(&config.host, port);
     let peers = config.peers_with_port(port);
+    if let Disk::Directory = deps.disk {
+        let clock = Arc::clone(&deps.clock);
+        rebuild::if_asked(&config.data_dir, &own, clock, config.leases).await?;
+    }
     let (store, directory) = match deps.disk {
         Disk::Directory => (Store::open(&config.data_dir), Some(config.data_dir.clone())),
         Disk::Backend(backend) => (backend.open().map(|handle| handle.0), None),
@@ -116,11 +120,12 @@ pub async fn start_with(config: Config, deps: Deps, tasks: &Tasks) -> Result<Run
     };
     let node = Node::start(&serving, start).await?;
     stop_log_last(&tasks, &serving, &node);
-    if let Some(directory) = directory {
+    if let Some(directory) = directory.clone() {
         mending::start(&serving, &tasks, node.clone(), directory);
     }
     expiry::start(&serving, &config, Arc::clone(&state), node.clone());
-    let context = Context::new(Arc::clone(&state), node.clone(), &serving);
+    let place = directory.map(|directory| Place { directory, server: tasks.clone() });
+    let context = Context::new(Arc::clone(&state), node.clone(), &serving, place);
     let router = router(context.clone());
     for listener in listeners {
         listener::start(&serving, listener, router.clone(), node.clone(), config.first_byte);

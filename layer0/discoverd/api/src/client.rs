@@ -4,6 +4,7 @@
 //! Every request but the compare-and-swap of metadata is also repeated when its connection broke, because
 //! doing it twice changes nothing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     Heartbeat, Instance, InstanceId, LastIndex, LeaderChange, Leaders, RaftLeader, RaftMember,
-    Servers, ServiceConfig, ServiceMeta, Watch,
+    Rebuild, Servers, ServiceConfig, ServiceMeta, Watch,
 };
 
 /// How long one request may take.
@@ -260,6 +261,14 @@ impl Client {
     /// last voter and where too few others would answer. Not repeated: it may take a minute.
     pub async fn demote(&self) -> Result<(), DiscoverdError> {
         self.change_server("/raft/demote").await
+    }
+
+    /// Makes the server that is asked the one voter of a new cluster, with what it knows; it ends and has to
+    /// be started again. Refused with [`ErrorCode::Conflict`] unless the quorum is lost, every silent voter
+    /// is named, and no other survivor knows more. Not repeated.
+    pub async fn rebuild(&self, lost: BTreeSet<String>) -> Result<(), DiscoverdError> {
+        let request = Request::new(Method::POST, "/raft/rebuild").json(&Rebuild { lost })?;
+        Ok(self.send(Ok(request)).await?)
     }
 
     async fn change_server(&self, path: &str) -> Result<(), DiscoverdError> {

@@ -23,7 +23,7 @@ pub use heartbeat::Heartbeat;
 pub use instance::{Instance, InstanceError, InstanceId, instance_id};
 pub use leaders::Leaders;
 pub use membership::{
-    DeploymentState, DiscoverdConfig, LastIndex, RaftLeader, RaftMember, ServiceDeployment,
+    DeploymentState, DiscoverdConfig, LastIndex, RaftLeader, RaftMember, Rebuild, ServiceDeployment,
 };
 pub use resolver::DiscoverdResolver;
 pub use servers::Servers;

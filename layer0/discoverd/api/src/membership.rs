@@ -1,6 +1,6 @@
 //! What the endpoints about discoverd's own servers say, and what a host is told about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,13 @@ pub struct RaftMember {
     pub addr: String,
     /// Whether it counts for a quorum.
     pub votes: bool,
+}
+
+/// The body of `POST /raft/rebuild`, ours: the last resort for a quorum that is gone for good.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuild {
+    /// The voters that never come back, as `ip:port`: all that are silent.
+    pub lost: BTreeSet<String>,
 }
 
 /// The answer of `PUT /raft/peers/:peer` and `POST /shutdown`.

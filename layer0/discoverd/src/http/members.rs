@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, State as Shared};
 use axum::response::{IntoResponse, Response};
-use discoverd_api::{LastIndex, RaftLeader, RaftMember};
+use discoverd_api::{LastIndex, RaftLeader, RaftMember, Rebuild};
 use http::header::CONNECTION;
 use kit_http::{ApiError, Json};
 
@@ -56,6 +56,20 @@ pub(super) async fn promote(Shared(context): Shared<Context>) -> Result<(), ApiE
 /// This server follows without voting from now on; one that does already is fine.
 pub(super) async fn demote(Shared(context): Shared<Context>) -> Result<(), ApiError> {
     context.node.demote().await.map_err(|error| refused_change(&error))
+}
+
+/// This server ends, and the next one on its disk begins a new cluster with what is there.
+pub(super) async fn rebuild(
+    Shared(context): Shared<Context>,
+    Json(rebuild): Json<Rebuild>,
+) -> Result<(), ApiError> {
+    let Some(place) = &context.place else {
+        return Err(ApiError::conflict("discoverd: this server keeps its log in no directory"));
+    };
+    let asked = context.node.ask_for_rebuild(&rebuild.lost, &place.directory).await;
+    asked.map_err(|error| refused_change(&error))?;
+    place.server.stop();
+    Ok(())
 }
 
 /// Deregisters this server, ends everything but the process, answers with the log's last index.

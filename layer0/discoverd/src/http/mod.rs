@@ -7,6 +7,7 @@ mod meta;
 mod refusal;
 mod services;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -40,14 +41,28 @@ pub(crate) struct Context {
     /// The part of the task tree that a shutdown ends.
     serving: Tasks,
     closing: Arc<AtomicBool>,
+    /// None where the log is in no directory.
+    place: Option<Place>,
     /// The server's own registration, once it has one.
     pub(crate) registration: Arc<OnceLock<Registration>>,
 }
 
+/// Where the log is, and what ends when it is to be opened anew.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) directory: PathBuf,
+    pub(crate) server: Tasks,
+}
+
 impl Context {
-    pub(crate) fn new(state: Arc<State>, node: Node, serving: &Tasks) -> Self {
+    pub(crate) fn new(
+        state: Arc<State>,
+        node: Node,
+        serving: &Tasks,
+        place: Option<Place>,
+    ) -> Self {
         let (closing, registration) = (Arc::default(), Arc::default());
-        Self { state, node, serving: serving.clone(), closing, registration }
+        Self { state, node, serving: serving.clone(), closing, place, registration }
     }
 
     /// The events of a service as an answer.
@@ -78,6 +93,7 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/raft/peers/{peer}", put(members::add).delete(members::remove))
         .route("/raft/promote", post(members::promote))
         .route("/raft/demote", post(members::demote))
+        .route("/raft/rebuild", post(members::rebuild))
         .route("/ping", get(async || ()))
         .route("/shutdown", post(members::shutdown))
         .merge(kit_http::status_router(env!("CARGO_PKG_VERSION"), move || status(healthy.clone())))

@@ -13,6 +13,7 @@ mod machine;
 mod membership;
 mod network;
 mod proposals;
+pub(crate) mod rebuild;
 mod roster;
 mod rpc;
 mod store;

@@ -43,8 +43,8 @@ pub enum StoreError {
         /// Why.
         source: serde_json::Error,
     },
-    /// The data directory cannot be made.
-    #[error("cannot make the data directory {path}")]
+    /// The data directory cannot be made, or files in it cannot be moved.
+    #[error("cannot make or change the data directory {path}")]
     Directory {
         /// Which.
         path: String,

@@ -10,6 +10,7 @@ mod lab;
 mod linearizability;
 mod members;
 mod partitions;
+mod rebuild;
 mod support;
 mod surface;
 mod watch;
