@@ -3,7 +3,7 @@
 //!
 //! A host that is silent stays a member: when all come back from a power cut, nobody could form a quorum
 //! again if each of them first had to be seen in the discoverd that needs the quorum. Only an operator
-//! makes the cluster forget one.
+//! makes the cluster forget one, even one that the configuration still names.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -24,9 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The addresses of all members but this host's.
 pub(crate) fn addresses(host: &Host) -> BTreeSet<Ipv4Addr> {
-    let told = host.settings.now().members;
-    let all = told.into_iter().chain(host.config.peer_ips.iter().copied());
-    all.filter(|ip| *ip != host.config.external_ip).collect()
+    let told = host.settings.now();
+    let all = told.members.into_iter().chain(host.config.peer_ips.iter().copied());
+    all.filter(|ip| *ip != host.config.external_ip && !told.forgotten.contains(ip)).collect()
 }
 
 /// Opens the guarded ports to the members, and has them asked for layers.
@@ -41,14 +41,17 @@ pub(crate) async fn apply(host: &Host) {
 
 /// Remembers and forgets members.
 pub(crate) async fn change(host: &Host, change: MemberChange) -> Result<(), StoreError> {
-    let known = host.settings.now().members;
-    let is_news = change.add.iter().any(|ip| !known.contains(ip))
-        || change.remove.iter().any(|ip| known.contains(ip));
+    let before = host.settings.now();
+    let is_news = change.add.iter().any(|ip| !before.members.contains(ip))
+        || change.add.iter().any(|ip| before.forgotten.contains(ip))
+        || change.remove.iter().any(|ip| !before.forgotten.contains(ip));
     if is_news {
         host.settings
             .change(|told| {
+                told.forgotten.retain(|ip| !change.add.contains(ip));
                 told.members.extend(change.add);
                 told.members.retain(|ip| !change.remove.contains(ip));
+                told.forgotten.extend(change.remove);
             })
             .await?;
     }

@@ -24,6 +24,8 @@ pub(crate) struct Told {
     pub(crate) published_tags: Option<BTreeMap<String, String>>,
     /// Other hosts that were admitted or seen; see [`crate::members`].
     pub(crate) members: BTreeSet<Ipv4Addr>,
+    /// Hosts that left, whoever else names them: the configuration may still do.
+    pub(crate) forgotten: BTreeSet<Ipv4Addr>,
     /// The host is being emptied: the cluster shall place nothing here.
     pub(crate) draining: bool,
 }

@@ -39,6 +39,15 @@ async fn members_are_kept_until_an_operator_has_them_forgotten() {
     let forget = MemberChange { add: Vec::new(), remove: vec![ADMITTED] };
     host.client.change_members(&forget).await.unwrap();
     assert_eq!(machine.known_hosts(), [CONFIGURED]);
+    let forget = MemberChange { add: Vec::new(), remove: vec![CONFIGURED] };
+    host.client.change_members(&forget).await.unwrap();
+    host.stop().await;
+
+    let host = machine.start_with(peers).await;
+    assert_eq!(machine.known_hosts(), [] as [Ipv4Addr; 0], "the configuration brings nobody back");
+    let admit = MemberChange { add: vec![CONFIGURED], remove: Vec::new() };
+    host.client.change_members(&admit).await.unwrap();
+    assert_eq!(machine.known_hosts(), [CONFIGURED]);
     let (status, body) = host.ask("POST", "/host/members", r#"{"add":["x"]}"#).await;
     assert_eq!(status, 400, "{body}");
     host.stop().await;
