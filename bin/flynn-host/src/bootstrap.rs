@@ -27,6 +27,9 @@ pub(crate) struct BootstrapArgs {
     /// Addresses of the hosts.
     #[arg(long, value_delimiter = ',')]
     peer_ips: Vec<Ipv4Addr>,
+    /// Gone: name the hosts by --peer-ips.
+    #[arg(long, hide = true, value_name = "URL")]
+    discovery: Option<String>,
     /// Only these steps.
     #[arg(long, value_delimiter = ',')]
     steps: Vec<String>,
@@ -41,6 +44,9 @@ pub(crate) struct BootstrapArgs {
 }
 
 pub(crate) async fn run(args: BootstrapArgs, common: &Common) -> anyhow::Result<()> {
+    if args.discovery.is_some() {
+        return Err(crate::init::NoDiscoveryServer.into());
+    }
     let mut options = Options::new(&args.data_dir);
     options.min_hosts = args.min_hosts;
     options.peer_ips = args.peer_ips;

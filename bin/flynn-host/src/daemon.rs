@@ -32,6 +32,9 @@ pub(crate) struct DaemonArgs {
     /// Addresses of other hosts of the cluster, or of members of the one to join.
     #[arg(long, value_delimiter = ',')]
     peer_ips: Vec<Ipv4Addr>,
+    /// Gone: name the hosts by --peer-ips.
+    #[arg(long, hide = true, value_name = "URL")]
+    discovery: Option<String>,
     /// This host's id; its name without dashes if empty.
     #[arg(long)]
     id: Option<String>,
@@ -80,6 +83,9 @@ struct ConfigFile {
 /// Runs the daemon until it is asked to end. Must be called while the process has one thread.
 pub(crate) fn run(args: DaemonArgs) -> anyhow::Result<()> {
     let (args, flags) = with_config_file(args)?;
+    if args.discovery.is_some() {
+        return Err(crate::init::NoDiscoveryServer.into());
+    }
     std::fs::create_dir_all(&args.data_dir).context("cannot make the data directory")?;
     let pin = args.data_dir.join("ns").join("mnt");
     if let Some(folder) = pin.parent() {

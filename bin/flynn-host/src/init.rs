@@ -18,6 +18,12 @@ pub(crate) struct InitArgs {
     /// this host shall join.
     #[arg(long, value_delimiter = ',')]
     peer_ips: Vec<Ipv4Addr>,
+    /// Gone: name the hosts by --peer-ips.
+    #[arg(long, hide = true)]
+    init_discovery: bool,
+    /// Gone: name the hosts by --peer-ips.
+    #[arg(long, hide = true, value_name = "URL")]
+    discovery: Option<String>,
     /// Address other hosts reach this one at.
     #[arg(long)]
     external_ip: Option<Ipv4Addr>,
@@ -26,7 +32,19 @@ pub(crate) struct InitArgs {
     file: PathBuf,
 }
 
+/// Clusters of the original met at a public server that no longer exists. Ours have none: who belongs to a
+/// cluster is said by its operator (docs/adr/0007-members.md), not by whoever runs a server or knows a URL.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "there is no discovery server: name the hosts instead, the same list on every one of them: \
+     --peer-ips ADDRESS,ADDRESS,ADDRESS (docs/operating/hosts.md)"
+)]
+pub(crate) struct NoDiscoveryServer;
+
 pub(crate) fn run(args: &InitArgs) -> anyhow::Result<()> {
+    if args.init_discovery || args.discovery.is_some() {
+        return Err(NoDiscoveryServer.into());
+    }
     write(&args.file, &text(args)?).with_context(|| format!("cannot write {}", args.file.display()))
 }
 
@@ -73,6 +91,20 @@ mod tests {
     struct Whole {
         #[command(flatten)]
         args: InitArgs,
+    }
+
+    #[test]
+    fn a_discovery_server_is_refused_with_what_to_do_instead() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("host.json");
+        for flags in [&["--init-discovery"][..], &["--discovery", "https://example.com/clusters/1"]]
+        {
+            let file = ["--file", file.to_str().unwrap()];
+            let args = ["init"].iter().chain(flags).chain(&file);
+            let refused = run(&Whole::parse_from(args).args).unwrap_err().to_string();
+            assert!(refused.contains("--peer-ips ADDRESS"), "{refused}");
+        }
+        assert!(!file.exists());
     }
 
     fn written(flags: &[&str]) -> String {

@@ -4,7 +4,11 @@
 mod bootstrap;
 mod cluster;
 mod daemon;
+mod discover;
 mod doctor;
+mod drain;
+mod fix;
+mod forget;
 mod hosts;
 mod image;
 mod init;
@@ -69,14 +73,18 @@ enum Command {
     Status,
     /// Say what is wrong with the cluster, why it matters, and what to type next; change nothing.
     Doctor(doctor::DoctorArgs),
+    /// Say what is wrong, and offer the last resort for what does not heal by itself.
+    Fix(fix::FixArgs),
+    /// Show services of discoverd and their instances.
+    Discover(discover::DiscoverArgs),
     /// Show or change hosts' tags.
     Tags(cluster::TagsArgs),
     /// Let other hosts into the cluster, before they are started.
     Admit(members::MemberArgs),
-    /// Let hosts that left the cluster no longer reach it.
-    Forget(members::MemberArgs),
-    /// Move a host's jobs to the others, as before its end.
-    Drain(members::DrainArgs),
+    /// Remove what hosts that left the cluster have in it, and let them no longer reach it.
+    Forget(forget::ForgetArgs),
+    /// Move a host's jobs to the others, as before its end, and wait until they have.
+    Drain(drain::DrainArgs),
     /// Let a discoverd vote.
     Promote(members::PromoteArgs),
     /// Let a discoverd vote no longer.
@@ -145,12 +153,14 @@ async fn client_command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => jobs::inspect(&args, &hosts).await?,
         Command::List => cluster::list(&hosts).await?,
         Command::Doctor(args) => return Ok(doctor::run(args, &cli.common).await),
+        Command::Fix(args) => return fix::run(args, &cli.common).await,
+        Command::Discover(args) => discover::run(&args).await?,
         Command::Status => cluster::status(&hosts).await?,
         Command::Tags(args) => cluster::tags(args, &hosts).await?,
         Command::Init(args) => init::run(&args)?,
         Command::Admit(args) => members::admit(args, &hosts).await?,
-        Command::Forget(args) => members::forget(args, &hosts).await?,
-        Command::Drain(args) => members::drain(args, &hosts).await?,
+        Command::Forget(args) => forget::run(args, &hosts).await?,
+        Command::Drain(args) => drain::run(args, &hosts, &cli.common).await?,
         Command::Promote(args) => members::promote(args).await?,
         Command::Demote(args) => members::demote(args).await?,
         Command::Volume(args) => volumes::run(args, &hosts).await?,

@@ -1,4 +1,4 @@
-//! Who belongs to the cluster and who votes in it: `admit`, `forget`, `drain`, `promote`, `demote`.
+//! Who is let into the cluster and who votes in it: `admit`, `promote`, `demote`.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -16,22 +16,12 @@ const DISCOVERD_PORT: u16 = 1111;
 /// How long a server may take to answer a ping.
 const PING: Duration = Duration::from_secs(5);
 
-/// Arguments of `admit` and `forget`.
+/// Arguments of `admit`.
 #[derive(Debug, Args)]
 pub(crate) struct MemberArgs {
     /// Addresses of hosts.
     #[arg(required = true)]
     ips: Vec<Ipv4Addr>,
-}
-
-/// Arguments of `drain`.
-#[derive(Debug, Args)]
-pub(crate) struct DrainArgs {
-    /// The host's id.
-    host: String,
-    /// Take jobs again.
-    #[arg(long)]
-    end: bool,
 }
 
 /// Arguments of `promote`.
@@ -55,12 +45,8 @@ pub(crate) async fn admit(args: MemberArgs, hosts: &Hosts) -> anyhow::Result<()>
     tell_all(hosts, &MemberChange { add: args.ips, remove: Vec::new() }).await
 }
 
-pub(crate) async fn forget(args: MemberArgs, hosts: &Hosts) -> anyhow::Result<()> {
-    tell_all(hosts, &MemberChange { add: Vec::new(), remove: args.ips }).await
-}
-
 /// Every host that answers; a host that is away hears of a new one from discoverd.
-async fn tell_all(hosts: &Hosts, change: &MemberChange) -> anyhow::Result<()> {
+pub(crate) async fn tell_all(hosts: &Hosts, change: &MemberChange) -> anyhow::Result<()> {
     let hosts = hosts.all().await?;
     let mut told = 0_usize;
     for host in &hosts {
@@ -73,18 +59,6 @@ async fn tell_all(hosts: &Hosts, change: &MemberChange) -> anyhow::Result<()> {
         bail!("no host was told");
     }
     say(&format!("told {told} of {} hosts\n", hosts.len()));
-    Ok(())
-}
-
-/// Parts of the host itself, such as its router, stay until it ends; so do jobs that keep data there.
-pub(crate) async fn drain(args: DrainArgs, hosts: &Hosts) -> anyhow::Result<()> {
-    let host = hosts.host(&args.host).await?;
-    host.client.set_draining(!args.end).await?;
-    if args.end {
-        say(&format!("host {} takes jobs again\n", host.id));
-    } else {
-        say(&format!("host {} is being emptied; `flynn-host ps` shows what is left\n", host.id));
-    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod finding;
 mod gather;
 mod rules;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
@@ -40,6 +41,15 @@ pub(crate) struct Diagnosis {
     findings: Vec<Finding>,
 }
 
+/// A discoverd without a quorum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LostQuorum {
+    /// Servers that answer and have the log, voters first.
+    pub(crate) survivors: Vec<Ipv4Addr>,
+    /// Voters that do not answer.
+    pub(crate) silent: BTreeSet<Ipv4Addr>,
+}
+
 /// Ends with 1 when something matters.
 pub(crate) async fn run(args: DoctorArgs, common: &Common) -> ExitCode {
     let diagnosis = examine(common, &args.peer_ips).await;
@@ -54,15 +64,22 @@ pub(crate) async fn run(args: DoctorArgs, common: &Common) -> ExitCode {
 /// Asks everybody.
 pub(crate) async fn examine(common: &Common, peer_ips: &[Ipv4Addr]) -> Diagnosis {
     let local = format!("http://127.0.0.1:{}", host_api::PORT);
-    let configured = daemon::configured_addresses();
     let start = gather::Start {
         local: common.host_url.clone().unwrap_or(local),
-        hosts: configured.into_iter().chain(peer_ips.iter().copied()).collect(),
+        configured: daemon::configured_addresses().into_iter().collect(),
+        hosts: peer_ips.iter().copied().collect(),
         discoverd: Servers::from_env(),
         host_port: host_api::PORT,
         discoverd_port: DISCOVERD_PORT,
     };
     Diagnosis::of(gather::gather(&start).await)
+}
+
+/// The process types that run on every host, by app; None when the controller does not say.
+pub(crate) async fn on_every_host(common: &Common) -> Option<BTreeSet<(String, String)>> {
+    let Diagnosis { facts, .. } = examine(common, &[]).await;
+    let types = facts.platform.wanted?.into_iter().filter(|wanted| wanted.on_every_host);
+    Some(types.map(|wanted| (wanted.app, wanted.process)).collect())
 }
 
 impl Diagnosis {
@@ -71,8 +88,29 @@ impl Diagnosis {
         Self { facts, findings }
     }
 
-    fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         !self.findings.iter().any(|finding| finding.severity.matters())
+    }
+
+    /// How many hosts answer.
+    pub(crate) fn answering(&self) -> usize {
+        self.facts.answering().count()
+    }
+
+    /// What people call the hosts at these addresses.
+    pub(crate) fn names_of(&self, ips: &BTreeSet<Ipv4Addr>) -> String {
+        self.facts.names_of(ips)
+    }
+
+    /// Who is left and who is silent, where too few voters of discoverd answer.
+    pub(crate) fn lost_quorum(&self) -> Option<LostQuorum> {
+        let Quorum::Lost { voters, answering } = quorum(&self.facts) else { return None };
+        let silent = voters.difference(&answering).copied().collect();
+        // Without any voter a server that only has the log is better than none.
+        let with_log = self.facts.discovery.answering().filter(|(_, said)| !said.voters.is_empty());
+        let learners = with_log.map(|(ip, _)| ip).filter(|ip| !answering.contains(ip));
+        let survivors = answering.iter().copied().chain(learners).collect();
+        Some(LostQuorum { survivors, silent })
     }
 
     /// The findings, and one line about the whole.

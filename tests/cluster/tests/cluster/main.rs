@@ -4,6 +4,7 @@
 mod bad_input;
 mod confinement;
 mod deploys;
+mod doctor;
 mod examples;
 mod fences;
 mod full_disk;

@@ -35,6 +35,8 @@ const AT_ONCE: usize = 64;
 pub(crate) struct Start {
     /// This machine's daemon, or the one that was named.
     pub(crate) local: String,
+    /// Hosts that the configuration names; the daemon knows better, where it answers.
+    pub(crate) configured: BTreeSet<Ipv4Addr>,
     /// Hosts that may be there.
     pub(crate) hosts: BTreeSet<Ipv4Addr>,
     /// Servers of discoverd that may be there.
@@ -53,7 +55,12 @@ struct Found {
 /// Everything that can be seen from here.
 pub(crate) async fn gather(start: &Start) -> Facts {
     let mut known = start.hosts.clone();
-    known.extend(hosts::of_daemon(&start.local).await);
+    let of_daemon = hosts::of_daemon(&start.local).await;
+    known.extend(if of_daemon.is_empty() {
+        start.configured.iter().copied().collect()
+    } else {
+        of_daemon
+    });
     known.extend(discovery::hosts_of_first(&start.discoverd).await);
     let mut found = Found::default();
     for _ in 0..ROUNDS {

@@ -86,6 +86,7 @@ impl Fake {
     fn start(&self, hosts: &[u8]) -> Start {
         Start {
             local: format!("http://{}:{}", self.ip(1), self.host_port),
+            configured: [self.ip(7)].into(),
             hosts: hosts.iter().map(|n| self.ip(*n)).collect(),
             discoverd: Servers::parse(&self.server(1)),
             host_port: self.host_port,
@@ -191,7 +192,9 @@ async fn a_controller_says_what_is_wanted_what_waits_and_where_domains_lead() {
 async fn a_machine_without_anything_is_told_so() {
     let fake = Fake::new().await;
     let facts = gather(&fake.start(&[])).await;
-    assert!(facts.hosts.is_empty() && facts.discovery.best().is_none());
+    assert!(facts.discovery.best().is_none());
+    let asked: Vec<_> = facts.hosts.iter().map(|host| host.ip).collect();
+    assert_eq!(asked, [fake.ip(7)], "the configuration is what is left");
     let facts = gather(&fake.start(&[1])).await;
     assert_eq!(facts.hosts[0].answer.as_ref().unwrap_err(), &Silence::NoDaemon);
 }
