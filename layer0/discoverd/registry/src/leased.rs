@@ -1,8 +1,8 @@
 //! The registry and the leases of its instances, kept in step: which entry of the log renews or ends a
 //! lease, which sign of life needs no entry, and when a leader may order an expiry.
 //!
-//! The driver (discoverd's expiry loop) does nothing but wait [`Leased::next_look`], [`Leased::look`], and put
-//! what that gives to the log. All judgement is here, so that a simulation tries what really runs.
+//! The driver (discoverd's expiry loop) does nothing but wait as [`Leased::next_look`] says, [`Leased::look`],
+//! and put what that gives to the log. All judgement is here, so that a simulation tries what really runs.
 
 use std::time::Duration;
 

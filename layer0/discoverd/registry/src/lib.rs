@@ -1,4 +1,4 @@
-//! [`Registry`] is the replicated part, [`Leases`] the part only the leader runs, [`Leased`] the two together.
+//! [`Registry`] is the replicated part, [`Leases`] the part only the leader runs, [`Leased`] both in step.
 //!
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]

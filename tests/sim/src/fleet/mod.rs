@@ -12,8 +12,8 @@
 //! - a job that ended never changes again, however late and often its end and its start are told;
 //! - no plan sends a job to a host that takes none, lacks its tags or has just refused its type.
 //!
-//! Promised two and a half minutes after the last fault, and from then on: exactly as many jobs run as are wanted, and on hosts that
-//! take them; fewer only when none of those hosts has room.
+//! Promised two and a half minutes after the last fault, and from then on: exactly as many jobs run as are
+//! wanted, and on hosts that take them; fewer only when none of those hosts has room.
 
 mod host;
 mod lives;

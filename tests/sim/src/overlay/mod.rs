@@ -3,9 +3,9 @@
 //!
 //! Promised at every moment: no two hosts use overlapping subnets; a host that has used a subnet uses
 //! no other one, restarts or not; a lease goes to another host only after seven days of silence (less
-//! [`check::SLACK`]), not of one that was just heard of, and when no subnet is free, and only a host that lost its lease so may meet another
-//! in its subnet, until it hears of it. Promised a while after the last fault: every host has the subnet
-//! its lease says.
+//! [`check::SLACK`]), when its host was not heard of just now, and when no subnet is free; and only a host
+//! that lost its lease so may meet another in its subnet, until it hears of it. Promised a while after the
+//! last fault, and from then on: every host has the subnet its lease says.
 //!
 //! Every fourth seed plays for weeks, with more hosts than subnets and faults of days.
 

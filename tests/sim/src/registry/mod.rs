@@ -1,5 +1,6 @@
 //! discoverd: servers that agree by Raft (a model of what it promises), the real [`Registry`] and
-//! [`Leases`] on each, kept in step by the real [`Leased`], clients with heartbeats and clients that count by compare-and-swap.
+//! [`Leases`] on each, kept in step by the real [`Leased`], clients with heartbeats and clients that count
+//! by compare-and-swap.
 //!
 //! Promised at every moment:
 //! - nothing expires before the leader that ordered it led for a full TTL and, for as long, read no sign
@@ -19,6 +20,7 @@
 mod client;
 mod consensus;
 mod monitor;
+mod requests;
 mod server;
 
 use std::time::Duration;

@@ -8,7 +8,7 @@ use kit_clock::Mono;
 
 use super::client::Client;
 use super::consensus::Entry;
-use super::server::value_of;
+use super::requests::value_of;
 use super::{STORM, client_id};
 
 /// Who proposed an entry, in which term, and when by its own clock.
