@@ -68,6 +68,15 @@ pub(crate) enum Lookup {
     Unknown,
 }
 
+/// Since when a host has a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It was made, empty, by this call.
+    Now,
+    /// It was there, with whatever it holds.
+    Before,
+}
+
 /// The world of a scheduler.
 pub(crate) trait Cluster: Send + Sync + 'static {
     /// From now on the controller records no job for whoever acted before. Costs nothing while this
@@ -116,10 +125,10 @@ pub(crate) trait Cluster: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), NotAdded>> + Send;
     /// Takes a job out of its services and has it stopped; does not wait for its end.
     fn stop(&self, host: &HostSeen, job: &JobId) -> impl Future<Output = Result<(), Away>> + Send;
-    /// Makes a volume. That it is there already is success.
+    /// Sees to it that a host has a volume.
     fn make_volume(
         &self,
         host: &HostSeen,
         volume: &VolumeInfo,
-    ) -> impl Future<Output = Result<(), Away>> + Send;
+    ) -> impl Future<Output = Result<Made, Away>> + Send;
 }

@@ -13,7 +13,7 @@ use kit_tasks::Tasks;
 use kit_units::{Bytes, Millicpu};
 use placement::{FormationKey, Reservation};
 
-use crate::cluster::{Away, Cluster, HostAnswer, HostSeen, Kept, KeptHost, Lookup, NotAdded};
+use crate::cluster::{Away, Cluster, HostAnswer, HostSeen, Kept, KeptHost, Lookup, Made, NotAdded};
 use crate::routers::Routers;
 
 /// The service all schedulers are in; its metadata holds the hosts that are known.
@@ -241,10 +241,10 @@ impl Cluster for Live {
         Ok(())
     }
 
-    async fn make_volume(&self, host: &HostSeen, volume: &VolumeInfo) -> Result<(), Away> {
+    async fn make_volume(&self, host: &HostSeen, volume: &VolumeInfo) -> Result<Made, Away> {
         match self.host(host)?.create_volume("default", volume).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.api_code() == Some(ErrorCode::ObjectExists) => Ok(()),
+            Ok(_) => Ok(Made::Now),
+            Err(error) if error.api_code() == Some(ErrorCode::ObjectExists) => Ok(Made::Before),
             Err(error) => Err(away(error)),
         }
     }

@@ -9,7 +9,7 @@ use kit_ids::{JobId, VolumeId};
 use placement::{Plan, Refusal, Retry, Start, VolumeUse};
 
 use super::Scheduler;
-use crate::cluster::{Away, Cluster, HostSeen, NotAdded};
+use crate::cluster::{Away, Cluster, HostSeen, Made, NotAdded};
 use crate::records;
 use crate::view::View;
 
@@ -105,7 +105,9 @@ impl<C: Cluster> Scheduler<C> {
         Some((job, answer))
     }
 
-    /// A new volume is made and recorded; one with data is recorded as the job's.
+    /// A new volume is made and recorded; one with data is recorded as the job's. A host that has lost the
+    /// disk with a volume of its, and is back under its name, gets an empty one in its place: or its jobs
+    /// would fail for ever.
     async fn prepare_volume(
         &self,
         start: &Start,
@@ -114,27 +116,27 @@ impl<C: Cluster> Scheduler<C> {
         wanted: &VolumeUse,
     ) -> Result<VolumeId, Away> {
         let id = match &wanted.existing {
-            Some(id) => id.clone(),
-            None => {
-                let id = self.cluster.fresh_name().to_string();
-                let meta = [
-                    ("flynn-controller.app", start.formation.app.to_string()),
-                    ("flynn-controller.release", start.formation.release.to_string()),
-                    ("flynn-controller.type", start.process.to_string()),
-                    ("flynn-controller.path", wanted.path.clone()),
-                    ("flynn-controller.delete_on_stop", wanted.delete_on_stop.to_string()),
-                ];
-                let meta = meta.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-                let info = VolumeInfo {
-                    id: id.clone(),
-                    kind: "data".to_owned(),
-                    meta,
-                    ..VolumeInfo::default()
-                };
-                self.cluster.make_volume(host, &info).await?;
-                id.parse().map_err(|error: kit_ids::ParseIdError| Away(error.to_string()))?
-            }
+            Some(id) => id.to_string(),
+            None => self.cluster.fresh_name().to_string(),
         };
+        let meta = [
+            ("flynn-controller.app", start.formation.app.to_string()),
+            ("flynn-controller.release", start.formation.release.to_string()),
+            ("flynn-controller.type", start.process.to_string()),
+            ("flynn-controller.path", wanted.path.clone()),
+            ("flynn-controller.delete_on_stop", wanted.delete_on_stop.to_string()),
+        ];
+        let meta = meta.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let info = VolumeInfo { id, kind: "data".to_owned(), meta, ..VolumeInfo::default() };
+        let made = self.cluster.make_volume(host, &info).await?;
+        let id: VolumeId =
+            info.id.parse().map_err(|error: kit_ids::ParseIdError| Away(error.to_string()))?;
+        if made == Made::Now && wanted.existing.is_some() {
+            tracing::warn!(
+                volume = %id, host = %host.id, process = %start.process,
+                "host has lost a volume with data: the job gets an empty one"
+            );
+        }
         let record = controller_api::Volume {
             path: wanted.path.clone(),
             delete_on_stop: wanted.delete_on_stop,

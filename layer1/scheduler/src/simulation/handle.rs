@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use controller_api::{ExpandedFormation, Job, JobState, ScaleRequest, ScaleState, Volume};
-use host_api::{ActiveJob, HostClient, VolumeInfo};
+use host_api::{ActiveJob, HostClient, JobStatus, VolumeInfo};
 use kit_clock::{Mono, Wall};
 use kit_ids::{HostId, JobId};
 use kit_units::Millicpu;
@@ -14,7 +14,7 @@ use placement::{FormationKey, Policy, Reservation};
 use tokio::sync::watch;
 
 use super::world::{Fate, World};
-use crate::cluster::{Away, Cluster, HostAnswer, HostSeen, Kept, Lookup, NotAdded};
+use crate::cluster::{Away, Cluster, HostAnswer, HostSeen, Kept, Lookup, Made, NotAdded};
 use crate::live;
 use crate::round::Scheduler;
 
@@ -167,10 +167,11 @@ impl Cluster for Simulated {
         Err(Away("another scheduler acts".to_owned()))
     }
     async fn volumes(&self) -> Result<Vec<Volume>, Away> {
-        self.controller(|_| Vec::new()).await
+        self.controller(|world| world.volumes.values().cloned().collect()).await
     }
-    async fn record_volume(&self, _volume: &Volume) -> Result<(), Away> {
-        self.controller(|_| ()).await
+    async fn record_volume(&self, volume: &Volume) -> Result<(), Away> {
+        let id = volume.id.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.controller(|world| drop(world.volumes.insert(id, volume.clone()))).await
     }
     async fn complete(&self, _key: &FormationKey, request: &ScaleRequest) -> Result<(), Away> {
         assert_eq!(request.state, Some(ScaleState::Complete));
@@ -246,6 +247,10 @@ impl Cluster for Simulated {
             );
             let mut active: ActiveJob = serde_json::from_str(&json).expect("an active job");
             active.created_at = Wall::from_epoch(Duration::from_secs(at)).into();
+            if job.config.volumes.iter().any(|bound| !machine.volumes.contains(&bound.volume)) {
+                // It is taken, and fails when it is to be started.
+                (active.status, active.ended_at) = (JobStatus::Failed, active.created_at);
+            }
             machine.jobs.insert(id, active);
             Ok(())
         });
@@ -263,7 +268,12 @@ impl Cluster for Simulated {
         })
         .await
     }
-    async fn make_volume(&self, _host: &HostSeen, _volume: &VolumeInfo) -> Result<(), Away> {
-        self.call(|_| ()).await
+    async fn make_volume(&self, host: &HostSeen, volume: &VolumeInfo) -> Result<Made, Away> {
+        let made = self.call(|world| {
+            let machine = world.hosts.get_mut(&host.id).filter(|machine| !machine.silent)?;
+            let is_new = machine.volumes.insert(volume.id.clone());
+            Some(if is_new { Made::Now } else { Made::Before })
+        });
+        made.await?.ok_or_else(|| Away("silent".to_owned()))
     }
 }

@@ -41,6 +41,21 @@ async fn a_host_that_refuses_is_not_insisted_on() {
 }
 
 #[tokio::test]
+async fn a_host_that_lost_its_disk_gets_new_volumes() {
+    let cluster = Simulated::new(&["a", "b"], 2, 13);
+    cluster.world().keeps = true;
+    let mut scheduler = cluster.scheduler();
+    cluster.run(&mut scheduler, 8).await;
+    assert_eq!(alive(&cluster.world()), [1, 1]);
+    let volumes: Vec<_> = cluster.world().volumes.keys().cloned().collect();
+    cluster.world().replace("a");
+    cluster.run(&mut scheduler, 30).await;
+    let world = cluster.world();
+    assert_eq!(alive(&world), [1, 1]);
+    assert_eq!(world.volumes.keys().cloned().collect::<Vec<_>>(), volumes, "none is left behind");
+}
+
+#[tokio::test]
 async fn what_waits_tells_why_until_it_has_a_host() {
     let cluster = Simulated::new(&["a", "b"], 2, 11);
     cluster.world().tags = ssd();

@@ -1,10 +1,10 @@
 //! Controller, discovery and hosts in one: what is there, what becomes of calls, and what happens by
 //! itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use controller_api::{Artifact, ExpandedFormation, Job, JobState, ScaleRequest};
+use controller_api::{Artifact, ExpandedFormation, Job, JobState, ScaleRequest, Volume};
 use host_api::{ActiveJob, HostClient, JobStatus};
 use kit_clock::Wall;
 use kit_ids::{HostId, JobId};
@@ -29,6 +29,8 @@ pub(super) struct Machine {
     /// Says no to every job, with these words.
     pub(super) refuses: Option<String>,
     pub(super) memory: Bytes,
+    /// By id.
+    pub(super) volumes: BTreeSet<String>,
 }
 
 impl Default for Machine {
@@ -41,6 +43,7 @@ impl Default for Machine {
             listed: true,
             refuses: None,
             memory: Bytes::gib(8),
+            volumes: BTreeSet::new(),
         }
     }
 }
@@ -64,6 +67,9 @@ pub(super) struct World {
     pub(super) wanted: u32,
     /// Tags that the formation asks of its hosts.
     pub(super) tags: BTreeMap<String, String>,
+    /// The formation's jobs keep something.
+    pub(super) keeps: bool,
+    pub(super) volumes: BTreeMap<String, Volume>,
     pub(super) request: Option<ScaleRequest>,
     pub(super) recorded: BTreeMap<String, Job>,
     pub(super) hosts: BTreeMap<HostId, Machine>,
@@ -104,6 +110,8 @@ impl World {
         Self {
             wanted,
             tags: BTreeMap::new(),
+            keeps: false,
+            volumes: BTreeMap::new(),
             request: None,
             recorded: BTreeMap::new(),
             hosts,
@@ -201,6 +209,11 @@ impl World {
         }
     }
 
+    /// Another machine in its place: the same name, nothing on its disk.
+    pub(super) fn replace(&mut self, name: &str) {
+        *self.host(name) = Machine::default();
+    }
+
     /// Nobody reaches it and it reaches nobody; what runs there runs on.
     pub(super) fn cut_off(&mut self, name: &str) {
         let host = self.host(name);
@@ -220,9 +233,10 @@ impl World {
     }
 
     pub(super) fn formation(&self) -> ExpandedFormation {
+        let volumes = if self.keeps { r#","volumes":[{"path":"/data"}]"# } else { "" };
         let json = format!(
             r#"{{"app":{{"id":"{APP}","name":"demo"}},"release":{{"id":"{RELEASE}","app_id":"{APP}",
-            "processes":{{"web":{{"args":["/bin/web"]}}}}}},"processes":{{"web":{}}}}}"#,
+            "processes":{{"web":{{"args":["/bin/web"]{volumes}}}}}}},"processes":{{"web":{}}}}}"#,
             self.wanted
         );
         let mut formation: ExpandedFormation = serde_json::from_str(&json).expect("a formation");

@@ -1,0 +1,97 @@
+//! Hosts that join, vote, are replaced and leave.
+
+use anyhow::{Context as _, ensure};
+use cluster_tests::{Cluster, Node, binaries, until};
+
+use super::WANTED;
+use super::whole::{EVERYWHERE, jobs_on, loads, logs, name, stop, until_whole, web_on};
+
+/// Three voters, one of which leads, and a job of the app on each host.
+pub(super) async fn vote_and_share_the_work(cluster: &Cluster) -> anyhow::Result<()> {
+    let votes: Vec<_> = cluster.nodes().map(|node| vote(cluster, &node.host.id)).collect();
+    let leaders = votes.iter().filter(|vote| *vote == "peer (leader)").count();
+    let peers = votes.iter().filter(|vote| *vote == "peer").count();
+    ensure!((leaders, peers) == (1, 2), "{votes:?}");
+    for node in cluster.nodes() {
+        ensure!(web_on([node])?.len() == 1, "not one job on {}\n{}", node.host.id, logs(cluster));
+    }
+    Ok(())
+}
+
+/// A fourth and a fifth host come and vote, under load.
+pub(super) async fn two_more_come_and_vote(cluster: &mut Cluster) -> anyhow::Result<()> {
+    let loads = loads(&cluster.nodes().collect::<Vec<_>>())?;
+    for _ in 0..2 {
+        cluster.add().await?;
+        let node = cluster.others.last().context("it was just added")?;
+        until_joined(cluster, node).await?;
+        ensure!(vote(cluster, &node.host.id) == "proxy", "a new host votes");
+        cluster.operator(&["promote", &node.host.ip.to_string()])?;
+        until("it votes", async || vote(cluster, &node.host.id).starts_with("peer")).await?;
+    }
+    let five = until("there are five voters", async || voters(cluster) == 5).await;
+    five.with_context(|| format!("{:?}\n{}", cluster.operator(&["list"]), logs(cluster)))?;
+    stop(loads, 0)
+}
+
+/// A voter is lost for good and replaced by a new host with its address; it and another one give their
+/// votes back, are emptied and leave. All under load.
+pub(super) async fn one_is_replaced_and_two_leave(cluster: &mut Cluster) -> anyhow::Result<()> {
+    let loads = loads(&cluster.nodes().take(WANTED).collect::<Vec<_>>())?;
+    // Another machine in its place: the same address, nothing on its disk.
+    let peers: Vec<_> = cluster.nodes().map(|node| node.host.ip).collect();
+    let dead = cluster.others.last_mut().context("five hosts")?;
+    dead.turn_off()?;
+    dead.lose_disk()?;
+    dead.host.init(&binaries()?, &peers)?;
+    dead.start_daemon().await?;
+    let replaced = cluster.others.last().context("five hosts")?;
+    until_joined(cluster, replaced).await.context("the replaced one")?;
+    cluster.operator(&["promote", &replaced.host.ip.to_string()])?;
+    until("the replaced one votes", async || {
+        vote(cluster, &replaced.host.id).starts_with("peer") && voters(cluster) == 5
+    })
+    .await
+    .with_context(|| logs(cluster))?;
+
+    while cluster.others.len() >= WANTED {
+        let node = cluster.others.last().context("there is one")?;
+        let (id, ip) = (node.host.id.clone(), node.host.ip.to_string());
+        cluster.operator(&["demote", &ip])?;
+        until("it votes no longer", async || vote(cluster, &id) == "proxy").await?;
+        cluster.operator(&["drain", &id])?;
+        until("its jobs run elsewhere", async || {
+            let jobs = jobs_on(node).unwrap_or_default();
+            jobs.iter().all(|job| EVERYWHERE.contains(&name(job).0))
+        })
+        .await
+        .with_context(|| logs(cluster))?;
+        cluster.others.last_mut().context("there is one")?.turn_off()?;
+        cluster.operator(&["forget", &ip])?;
+        cluster.others.pop();
+    }
+    until_whole(cluster, "hosts came and went").await?;
+    stop(loads, 0)
+}
+
+async fn until_joined(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
+    let joined = until("a new host has its parts of the platform", async || {
+        let jobs = jobs_on(node).unwrap_or_default();
+        EVERYWHERE.iter().all(|part| jobs.iter().any(|job| name(job).0 == *part))
+            && !vote(cluster, &node.host.id).is_empty()
+    });
+    joined.await.with_context(|| logs(cluster))
+}
+
+/// What `flynn-host list` says of a host's vote; nothing where it does not list the host.
+fn vote(cluster: &Cluster, id: &str) -> String {
+    let listed = cluster.operator(&["list"]).unwrap_or_default();
+    let row = listed.lines().find(|line| line.split_whitespace().next() == Some(id));
+    let words = row.unwrap_or_default().split_whitespace().skip(2);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// How many vote.
+fn voters(cluster: &Cluster) -> usize {
+    cluster.nodes().filter(|node| vote(cluster, &node.host.id).starts_with("peer")).count()
+}
