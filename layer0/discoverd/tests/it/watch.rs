@@ -1,12 +1,14 @@
 //! Event streams: what a watcher is told, in which order, and that many instances cost no watcher anything.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use discoverd::Deps;
 use discoverd_api::{Event, EventKind, Instance, LeaderType, ServiceConfig, ServiceMeta};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Server, config, patiently};
+use crate::support::{HandClock, Server, config, patiently};
 
 const MANUAL: ServiceConfig = ServiceConfig { leader_type: LeaderType::Manual };
 
@@ -133,7 +135,9 @@ async fn a_manual_service_tells_what_was_captured() {
 async fn ten_thousand_instances_reach_a_watcher_and_heartbeats_stay_cheap() {
     const COUNT: usize = 10_000;
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(config(dir.path())).await;
+    // Nothing expires, however long the machine takes for as many.
+    let deps = Deps { clock: Arc::new(HandClock::default()), ..Deps::default() };
+    let server = Server::start_with(config(dir.path()), deps).await;
     server.client.add_service("web", ServiceConfig::default()).await.unwrap();
     let mut early = server.client.watch("web");
     let addr = |n: usize| format!("10.{}.{}.{}:80", n / 65536, n / 256 % 256, n % 256);
