@@ -72,6 +72,12 @@ async fn wait(host: &Host, parts: &BTreeSet<Type>) -> anyhow::Result<()> {
             say(&format!("host {} is empty but for its own parts{}\n", host.id, left.keepers()));
             return Ok(());
         }
+        if told.is_empty() {
+            say(
+                "Ctrl-C ends the waiting, not the draining; `flynn-host doctor` says why a job finds \
+                 no other host\n",
+            );
+        }
         let text = left.text();
         if text != told {
             say(&format!("waiting for {text}\n"));

@@ -141,7 +141,7 @@ fn number(facts: &Facts, voters: &BTreeSet<Ipv4Addr>) -> Option<Finding> {
     let registered: BTreeSet<_> =
         facts.hosts.iter().filter(|host| host.registered).map(|host| host.ip).collect();
     let candidate = registered.difference(voters).next();
-    if voters.len() % 2 == 0 {
+    if voters.len().is_multiple_of(2) {
         let found =
             Finding::warning("voters-even", format!("discoverd has {} voters", voters.len())).why(
                 "an even number bears no more losses than one less, and is outvoted by halves",
