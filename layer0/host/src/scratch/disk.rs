@@ -38,20 +38,24 @@ impl Disk {
             .map_err(io_error("mount", &self.image))
     }
 
-    /// Gives it, as it is mounted, another name.
+    /// Gives it, as it is mounted, another name. Where that fails nothing of either stays.
     pub(super) fn become_disk(&self, other: &Self) -> Result<(), ScratchError> {
+        if let Err(error) = self.move_to(other) {
+            // Whoever tried makes another one.
+            drop(other.remove());
+            self.remove()?;
+            return Err(error);
+        }
+        remove_if_there(fs::remove_dir(&self.mount_point))
+            .map_err(io_error("remove", &self.mount_point))
+    }
+
+    fn move_to(&self, other: &Self) -> Result<(), ScratchError> {
         fs::create_dir_all(&other.mount_point).map_err(io_error("make", &other.mount_point))?;
         let renamed = fs::rename(&self.image, &other.image);
         let moved = renamed
             .and_then(|()| Ok(rustix::mount::mount_move(&self.mount_point, &other.mount_point)?));
-        if moved.is_err() {
-            // Whoever tried makes another one; of this one nothing stays.
-            drop(other.remove());
-            self.remove()?;
-        }
-        moved.map_err(io_error("move", &self.mount_point))?;
-        remove_if_there(fs::remove_dir(&self.mount_point))
-            .map_err(io_error("remove", &self.mount_point))
+        moved.map_err(io_error("move", &self.mount_point))
     }
 
     /// Unmounts and removes it; missing parts are fine.

@@ -273,6 +273,22 @@ mod tests {
         until_looped(dir.path(), &[]);
     }
 
+    /// Found by a full disk, where no folder could be made for the job's.
+    #[tokio::test]
+    async fn a_spare_disk_that_cannot_become_a_jobs_is_not_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = with_spares(dir.path()).await;
+        fs::write(dir.path().join("jobs/host1-second"), "in the way").unwrap();
+        scratch.make(&job("second"), SIZE).await.unwrap_err();
+        assert_eq!(scratch.spares.count(), 3);
+        let jobs = ["/jobs/host1-first.img"].into_iter();
+        let spares = ["/spares/2.img", "/spares/3.img", "/spares/4.img"];
+        until_looped(dir.path(), &jobs.chain(spares).collect::<Vec<_>>());
+        scratch.remove(&job("first")).await.unwrap();
+        scratch.sweep(&[]).await;
+        until_looped(dir.path(), &[]);
+    }
+
     #[tokio::test]
     async fn a_daemon_that_was_killed_leaves_no_spare_disk() {
         let dir = tempfile::tempdir().unwrap();
