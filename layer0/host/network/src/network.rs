@@ -10,9 +10,8 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use kit_clock::Wall;
+use kit_clock::{Clock as _, Mono, SystemClock};
 use kit_ids::JobId;
 use tokio::sync::Mutex;
 
@@ -30,6 +29,7 @@ use crate::{forwarding, namespace, ruleset};
 #[derive(Debug)]
 pub struct Network {
     config: Config,
+    clock: SystemClock,
     store: Store,
     nft: Nft,
     state: Mutex<Durable>,
@@ -90,10 +90,11 @@ impl Network {
     pub async fn open(config: Config) -> Result<Self, NetworkError> {
         let store = Store::open(&config.data_dir).map_err(io_error("make the state directory"))?;
         let mut state = store.load().map_err(io_error("read network.json"))?;
-        forget_what_is_gone(&config, &mut state).await?;
+        let clock = SystemClock::start();
+        forget_what_is_gone(&config, &mut state, clock.mono()).await?;
         let nft = Nft::new(config.nft.clone());
         let (state, loading) = (Mutex::new(state), Default::default());
-        let network = Self { config, store, nft, state, loading };
+        let network = Self { config, clock, store, nft, state, loading };
         let state = network.state.lock().await;
         network.save(&state).await?;
         network.load_all_rules(&state).await?;
@@ -166,7 +167,7 @@ impl Network {
         let subnet = state.subnet.ok_or(NetworkError::NotConfigured)?;
         let had = state.addresses.leases().contains_key(&request.job);
         let lease =
-            state.addresses.lease(&request, subnet, self.config.quarantine, wall_clock())?;
+            state.addresses.lease(&request, subnet, self.config.quarantine, self.clock.mono())?;
         let network = self.describe(&lease, subnet, state.mtu, &request.job);
         if had && self.is_whole(&network).await? {
             return Ok(network);
@@ -307,7 +308,7 @@ impl Network {
         link::with_netlink(async |handle| link::delete(&handle, &veth).await).await?;
         self.nft.load(&ruleset::detach(&self.config, &lease)).await?;
         unpin(self.pin(job)).await?;
-        state.addresses.release(job, wall_clock());
+        state.addresses.release(job, self.clock.mono());
         self.save(state).await
     }
 
@@ -393,7 +394,11 @@ impl Network {
 }
 
 /// After a reboot, or a move to another namespace, there is less than the file says.
-async fn forget_what_is_gone(config: &Config, state: &mut Durable) -> Result<(), NetworkError> {
+async fn forget_what_is_gone(
+    config: &Config,
+    state: &mut Durable,
+    now: Mono,
+) -> Result<(), NetworkError> {
     let (bridge, links) = link::with_netlink(async |handle| {
         let bridge = link::exists(&handle, config.bridge.as_str()).await?;
         Ok((bridge, link::job_links(&handle, &config.veth_prefix).await?))
@@ -410,7 +415,7 @@ async fn forget_what_is_gone(config: &Config, state: &mut Durable) -> Result<(),
     let gone = |lease: &Lease| !links.contains(&link::veth_name(&config.veth_prefix, lease.ip));
     let leases = state.addresses.leases().iter().filter(|(_, lease)| !bridge || gone(lease));
     for job in leases.map(|(job, _)| job.clone()).collect::<Vec<_>>() {
-        state.addresses.release(&job, wall_clock());
+        state.addresses.release(&job, now);
     }
     Ok(())
 }
@@ -436,9 +441,4 @@ async fn off_the_runtime(
 
 fn io_error(action: &'static str) -> impl FnOnce(io::Error) -> NetworkError {
     move |source| NetworkError::Io { action, source }
-}
-
-/// When an address was given back must survive a restart, so it is wall time.
-fn wall_clock() -> Wall {
-    Wall::from_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
