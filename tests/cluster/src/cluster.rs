@@ -1,13 +1,16 @@
 //! A platform over several hosts. Images are on the first one only: the others fetch layers from it.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use harness::hosts::Hosts;
+use harness::hosts::{Host, Hosts};
 
 use crate::node::{Node, binaries, in_network, tell, turn};
 use crate::platform::{IMAGES, Platform};
+
+/// Each host's disk. Blocks nobody wrote cost nothing.
+const DISK: &str = "8G";
 
 /// The platform of several hosts. Clients of all of them work in the network of the first.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ where
     let _turn = turn();
     let network = Hosts::in_sandbox().expect("a sandbox");
     let hosts: Vec<_> = (1..=count)
-        .map(|number| Arc::new(network.add(&format!("{prefix}{number}")).expect("a host")))
+        .map(|number| Arc::new(new_host(&network, &format!("{prefix}{number}")).expect("a host")))
         .collect();
     let run = || {
         let first = hosts[0].id.clone();
@@ -58,6 +61,19 @@ where
         })
     };
     tell(std::thread::scope(|scope| scope.spawn(run).join()));
+}
+
+fn new_host(network: &Hosts, id: &str) -> anyhow::Result<Host> {
+    let host = network.add(id)?;
+    host.bound_disk(DISK)?;
+    Ok(host)
+}
+
+impl Node {
+    /// Puts a new, empty disk into a host of a cluster that is off.
+    pub fn lose_disk(&self) -> anyhow::Result<()> {
+        self.host.lose_disk(DISK)
+    }
 }
 
 impl Cluster {
@@ -86,7 +102,7 @@ impl Cluster {
     pub async fn add(&mut self) -> anyhow::Result<&mut Node> {
         let id = format!("{}{}", self.prefix, self.others.len() + 2);
         let peers: Vec<_> = self.nodes().map(|node| node.host.ip).collect();
-        let host = Arc::new(self.network.add(&id)?);
+        let host = Arc::new(new_host(&self.network, &id)?);
         self.operator(&["admit", &host.ip.to_string()])?;
         host.init(&binaries()?, &peers)?;
         let mut node = Node::seen_from_another(host)?;
@@ -95,23 +111,32 @@ impl Cluster {
         self.others.last_mut().context("it was just added")
     }
 
+    /// A host by its place: 0 is the first one.
+    pub fn node_mut(&mut self, place: usize) -> anyhow::Result<&mut Node> {
+        match place.checked_sub(1) {
+            None => Ok(&mut self.platform.node),
+            Some(place) => self.others.get_mut(place).context("no such host"),
+        }
+    }
+
     /// Runs a `flynn-host` command about the cluster on the first host; gives what it printed.
     pub fn operator(&self, args: &[&str]) -> anyhow::Result<String> {
         let node = &self.platform.node;
-        let done = node.operator(args)?.output()?;
-        let said = String::from_utf8_lossy(&done.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&done.stderr);
-        ensure!(done.status.success(), "flynn-host {args:?}: {said}{errors}\n{}", node.log());
-        Ok(said)
+        printed(&mut node.operator(args)?).with_context(|| node.log())
     }
 
-    /// A page, fetched on one of the hosts, whose own router answers; anything but a success is an error.
-    pub fn fetch_on(&self, node: &Node, url: &str) -> anyhow::Result<String> {
-        let mut command: Command = node.host.command("curl");
-        command.args(["--silent", "--show-error", "--fail", "--max-time", "5", url]);
-        let done = command.output()?;
-        let errors = String::from_utf8_lossy(&done.stderr);
-        ensure!(done.status.success(), "{url} on {}: {errors}", node.host.id);
-        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    /// Runs `flynn` on one of the hosts, whose own router answers; gives what it printed.
+    pub fn flynn_on(&self, node: &Node, args: &[&str]) -> anyhow::Result<String> {
+        let (mut flynn, home) = (node.host.command(binaries()?.join("flynn")), &self.platform.home);
+        printed(flynn.args(args).env("HOME", home).env("FLYNNRC", home.join("flynnrc")))
     }
+}
+
+/// What a command printed, which must succeed.
+pub(crate) fn printed(command: &mut Command) -> anyhow::Result<String> {
+    let done = command.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "{command:?}: {}: {said}{errors}", done.status);
+    Ok(said)
 }

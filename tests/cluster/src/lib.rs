@@ -1,6 +1,7 @@
 //! A host with a running daemon, for tests that look at the real thing.
 
 mod cluster;
+mod counts;
 mod jobs;
 mod load;
 mod node;
@@ -9,6 +10,7 @@ pub mod several;
 mod shared;
 
 pub use cluster::{Cluster, on_cluster};
+pub use counts::Counts;
 pub use jobs::{Output, Run};
 pub use load::{Counted, Load};
 pub use node::{Node, PATIENCE, binaries, on_bare_host, on_host, on_small_host, until};

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use crate::node::Node;
+use crate::several::in_namespace;
+
 /// Pause between two requests.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long one request may take before it counts as failed.
@@ -35,21 +38,15 @@ pub struct Counted {
 impl Load {
     /// Starts asking the host's router for this host name; the caller's thread is on the host.
     pub fn start(host: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, host) = (stop.clone(), host.to_owned());
+        let (stop, run) = asking(host);
         // A new thread is in the network of the one that starts it.
-        let thread = std::thread::spawn(move || {
-            let mut counted = Counted::default();
-            while !stopped.load(Ordering::Relaxed) {
-                match request(&host) {
-                    Ok(()) => counted.answered += 1,
-                    Err(error) => counted.failed.push(format!("{error:#}")),
-                }
-                std::thread::sleep(PAUSE);
-            }
-            counted
-        });
-        Self { stop, thread }
+        Self { stop, thread: std::thread::spawn(run) }
+    }
+
+    /// Starts asking this host's router, on this host.
+    pub fn on(node: &Node, host: &str) -> anyhow::Result<Self> {
+        let (stop, run) = asking(host);
+        Ok(Self { stop, thread: in_namespace(node.network()?, run)? })
     }
 
     /// Ends the load and tells what it met.
@@ -57,6 +54,24 @@ impl Load {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_panic| anyhow::anyhow!("the load did not end well"))
     }
+}
+
+/// What the thread of a load does, and what ends it.
+fn asking(host: &str) -> (Arc<AtomicBool>, impl FnOnce() -> Counted + Send + use<>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, host) = (stop.clone(), host.to_owned());
+    let run = move || {
+        let mut counted = Counted::default();
+        while !stopped.load(Ordering::Relaxed) {
+            match request(&host) {
+                Ok(()) => counted.answered += 1,
+                Err(error) => counted.failed.push(format!("{error:#}")),
+            }
+            std::thread::sleep(PAUSE);
+        }
+        counted
+    };
+    (stop, run)
 }
 
 fn request(host: &str) -> anyhow::Result<()> {

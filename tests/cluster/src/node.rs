@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use harness::hosts::{Host, Hosts};
 use host_api::{HostClient, NetworkConfig};
+use serde::de::DeserializeOwned;
+
+use crate::cluster::printed;
 
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -112,8 +115,12 @@ pub(crate) fn tell(outcome: std::thread::Result<anyhow::Result<()>>) {
     }
 }
 
+fn network_of(id: &str) -> anyhow::Result<File> {
+    File::open(Path::new("/run/netns").join(id)).with_context(|| format!("the network of {id}"))
+}
+
 fn enter_network(id: &str) -> anyhow::Result<()> {
-    let namespace = File::open(Path::new("/run/netns").join(id))?;
+    let namespace = network_of(id)?;
     // SAFETY: the descriptor is open for the length of the call; only this thread changes.
     if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
         return Err(std::io::Error::last_os_error()).context("cannot enter the host's network");
@@ -206,6 +213,23 @@ impl Node {
         let data = data.to_string_lossy();
         let mut command = self.flynn_host(&["image", "--data-dir", &data, "import", name])?;
         self.success(command.args(&image.layers))
+    }
+
+    /// The host's network.
+    pub fn network(&self) -> anyhow::Result<File> {
+        network_of(&self.host.id)
+    }
+
+    /// What this URL answers on this host; anything but a success is an error.
+    pub fn get(&self, url: &str) -> anyhow::Result<String> {
+        let mut curl = self.host.command("curl");
+        printed(curl.args(["--silent", "--show-error", "--fail", "--max-time", "5", url]))
+    }
+
+    /// What the host's own daemon (port 1113) or discoverd (port 1111) answers, whoever cannot reach it.
+    pub fn ask<T: DeserializeOwned>(&self, port: u16, path: &str) -> anyhow::Result<T> {
+        let answer = self.get(&format!("http://127.0.0.1:{port}{path}"))?;
+        serde_json::from_str(&answer).with_context(|| format!("{path} of {}", self.host.id))
     }
 
     /// Runs a command that must succeed.

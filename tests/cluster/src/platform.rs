@@ -98,13 +98,7 @@ impl Platform {
 
     /// A page, fetched on the host; anything but a success is an error.
     pub fn fetch(&self, url: &str) -> anyhow::Result<String> {
-        let mut command: Command = self.node.host.command("curl");
-        command.args(["--silent", "--show-error", "--fail", "--max-time", "5", url]);
-        let done = command.output()?;
-        if !done.status.success() {
-            bail!("{url}: {}", String::from_utf8_lossy(&done.stderr));
-        }
-        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+        self.node.get(url)
     }
 
     /// The key of the cluster.

@@ -114,6 +114,15 @@ impl Host {
         self.run(&["mount", "-o", "loop", &image, &data.to_string_lossy()])
     }
 
+    /// The host, on which nothing runs, gets a new, empty disk in place of its [bounded](Self::bound_disk)
+    /// one.
+    pub fn lose_disk(&self, size: &str) -> anyhow::Result<()> {
+        self.must_be_bounded()?;
+        self.run(&["umount", "--recursive", &self.data_dir().to_string_lossy()])?;
+        std::fs::remove_file(self.dir.join("disk.img"))?;
+        self.bound_disk(size)
+    }
+
     /// Not a byte is left on the host's disk, which must be a bounded one.
     pub fn fill_disk(&self) -> anyhow::Result<()> {
         let of = format!("of={}", self.data_dir().join(FILLER).display());

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::process::Stdio;
 
 use anyhow::Context as _;
-use cluster_tests::{on_host, until};
+use cluster_tests::{Counts, on_host, until};
 use host_api::{JobStatus, VolumeBinding, VolumeInfo};
 
 #[test]
@@ -86,11 +86,8 @@ fn jobs_that_come_and_go_leave_nothing() {
             node.client.active_jobs().await.is_ok_and(|jobs| jobs.is_empty())
         })
         .await?;
-        until("what the next job will find ready is there", async || {
-            let now = Counts::now(&node);
-            now.firewall_programs == 1 && now.spare_disks == SPARE_DISKS
-        })
-        .await?;
+        until("what the next job will find ready is there", async || Counts::now(&node).is_ready())
+            .await?;
         let before = Counts::now(&node);
         let cycles = std::env::var("CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
         for _ in 0..cycles {
@@ -101,57 +98,4 @@ fn jobs_that_come_and_go_leave_nothing() {
             .with_context(|| format!("{:?} before, {before:?}", Counts::now(&node)))?;
         Ok(())
     });
-}
-
-/// Scratch disks that a host keeps ready once it has had a job.
-const SPARE_DISKS: usize = 4;
-
-/// What must not grow with the number of jobs that ran.
-#[derive(Debug, PartialEq, Eq)]
-struct Counts {
-    cgroups: usize,
-    processes: usize,
-    mounts: usize,
-    loops: usize,
-    spare_disks: usize,
-    firewall_programs: usize,
-    daemon_files: usize,
-}
-
-impl Counts {
-    fn is_within(&self, before: &Self) -> bool {
-        self.cgroups <= before.cgroups
-            && self.processes <= before.processes
-            && self.mounts <= before.mounts
-            && self.loops <= before.loops
-            && self.spare_disks <= before.spare_disks
-            && self.firewall_programs <= before.firewall_programs
-            && self.daemon_files <= before.daemon_files
-    }
-
-    fn now(node: &cluster_tests::Node) -> Self {
-        let prefix = std::env::var(harness::sandbox::PREFIX_ENV).unwrap();
-        let daemon = node.host.pids("flynn-host").first().copied().unwrap_or(0);
-        let listing = |path: String| std::fs::read_dir(path).into_iter().flatten().count();
-        let mounts = std::fs::read_to_string(format!("/proc/{daemon}/mounts")).unwrap_or_default();
-        let processes = ["flynn-init", "test-apps", "init"].map(|name| node.host.pids(name).len());
-        Self {
-            cgroups: harness::sweep::cgroups_below(&format!("{prefix}-{}", node.host.id)),
-            processes: processes.iter().sum(),
-            mounts: mounts.lines().count(),
-            loops: loops_of(&node.data_dir()),
-            // Those that are mounted, each of which has an image beside it.
-            spare_disks: mounts.lines().filter(|line| line.contains("/scratch/spares/")).count(),
-            firewall_programs: node.host.pids("nft").len(),
-            daemon_files: listing(format!("/proc/{daemon}/fd")),
-        }
-    }
-}
-
-/// Loop devices of files below a folder.
-fn loops_of(dir: &std::path::Path) -> usize {
-    let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let files = devices
-        .filter_map(|device| std::fs::read_to_string(device.path().join("loop/backing_file")).ok());
-    files.filter(|file| std::path::Path::new(file).starts_with(dir)).count()
 }

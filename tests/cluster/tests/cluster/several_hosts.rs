@@ -1,102 +1,114 @@
-//! Three hosts from nothing: one platform over all of them, with images on the first one only. A fourth
-//! one comes, is used, votes, is emptied and goes.
+//! Three hosts from nothing, one platform over all of them, and what can happen to one of them or to all,
+//! under load: whoever did not depend on what was lost does not notice, and afterwards everything is there
+//! once. One cluster lives through all of it, one after the other, as those of people do.
+//!
+//! `script/test` has each fault once and short; `LONG=1`, set by `script/soak hosts`, has the full text.
 
-use anyhow::{Context as _, ensure};
-use cluster_tests::{Cluster, DOMAIN, Node, on_cluster, until};
+mod crowd;
+mod faults;
+mod members;
+mod whole;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use cluster_tests::{Cluster, on_cluster};
 use serde_json::json;
 
-/// The apps of which the host runs a job.
-async fn apps_on(node: &Node) -> Vec<String> {
-    let jobs = node.client.active_jobs().await.unwrap_or_default();
-    let apps = jobs.values().filter_map(|active| active.job.meta("flynn-controller.app_name"));
-    apps.map(str::to_owned).collect()
+/// Jobs of the app.
+const WANTED: usize = 3;
+
+/// How long and how often things happen.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    long: bool,
+    /// How long a process stands still: longer than a registration lives without a sign.
+    frozen: Duration,
+    /// How often a host comes and goes, and how long each is.
+    flaps: u32,
+    flap: Duration,
+    /// Between the starts of two hosts after a power cut.
+    apart: Duration,
+    /// Sleeping jobs that are started and stopped at once.
+    crowd: usize,
 }
 
-/// On how many hosts jobs of the app run.
-async fn hosts_of(cluster: &Cluster, app: &str) -> usize {
-    let mut count = 0;
-    for node in cluster.nodes() {
-        count += usize::from(apps_on(node).await.iter().any(|name| name == app));
+impl Times {
+    fn of_this_run() -> Self {
+        let seconds = Duration::from_secs;
+        if std::env::var_os("LONG").is_some() {
+            let crowd = std::env::var("CROWD").ok().and_then(|text| text.parse().ok());
+            Self {
+                long: true,
+                frozen: seconds(30),
+                flaps: 20,
+                flap: seconds(3),
+                apart: seconds(30),
+                crowd: crowd.unwrap_or(1000),
+            }
+        } else {
+            Self {
+                long: false,
+                frozen: seconds(12),
+                flaps: 3,
+                flap: seconds(2),
+                apart: seconds(2),
+                crowd: 24,
+            }
+        }
     }
-    count
-}
-
-/// What `flynn-host list` says of a host's vote; nothing where it does not list the host.
-fn vote(cluster: &Cluster, id: &str) -> String {
-    let listed = cluster.operator(&["list"]).unwrap_or_default();
-    let row = listed.lines().find(|line| line.split_whitespace().next() == Some(id));
-    let words = row.unwrap_or_default().split_whitespace().skip(2);
-    words.collect::<Vec<_>>().join(" ")
-}
-
-/// An app with a page, and so many jobs of it.
-async fn hello(cluster: &Cluster, jobs: usize) -> anyhow::Result<String> {
-    let port = json!({"port": 8080, "proto": "tcp", "service": {
-        "name": "hello-web", "create": true, "check": {"type": "tcp"}}});
-    let web = json!({"args": ["/bin/test-apps", "hello"], "ports": [port]});
-    cluster.platform.app("hello", &json!({ "web": web })).await?;
-    let scaled = cluster.platform.flynn(&["-a", "hello", "scale", &format!("web={jobs}")])?;
-    ensure!(scaled.contains("scale completed"), "{scaled}");
-    Ok(format!("http://hello.{DOMAIN}/"))
-}
-
-async fn page_is_on(cluster: &Cluster, node: &Node, page: &str) -> anyhow::Result<()> {
-    let mut last = Ok(String::new());
-    let there = until("the host's router answers", async || {
-        last = cluster.fetch_on(node, page);
-        last.is_ok()
-    });
-    there.await.with_context(|| format!("{last:?}"))?;
-    ensure!(last?.contains("Hello from Flynn"), "not the page");
-    Ok(())
 }
 
 #[test]
-fn three_hosts_are_one_platform() {
-    on_cluster("three", 3, async |cluster| {
-        let votes: Vec<_> = cluster.nodes().map(|node| vote(&cluster, &node.host.id)).collect();
-        let leaders = votes.iter().filter(|vote| *vote == "peer (leader)").count();
-        let peers = votes.iter().filter(|vote| *vote == "peer").count();
-        ensure!((leaders, peers) == (1, 2), "{votes:?}");
-        let page = hello(&cluster, 3).await?;
-        until("a job runs on every host", async || hosts_of(&cluster, "hello").await == 3).await?;
-        for node in cluster.nodes() {
-            page_is_on(&cluster, node, &page).await?;
-        }
+fn three_hosts_are_one_platform_that_outlives_what_happens_to_them() {
+    on_cluster("several", 3, async |mut cluster| {
+        let times = Times::of_this_run();
+        let started = Instant::now();
+        let told = |what: &str| note(&format!("{:.1} s: {what}", started.elapsed().as_secs_f32()));
+        app(&cluster).await?;
+        members::vote_and_share_the_work(&cluster).await.context("three hosts")?;
+        told("three hosts are one platform");
+        faults::leaders_host_is_cut_off(&cluster, times)
+            .await
+            .context("a leader's host cut off")?;
+        told("the host of discoverd's leader was cut off");
+        faults::databases_host_is_lost(&mut cluster, times).await.context("the database's host")?;
+        told("the database's host was lost");
+        faults::host_comes_and_goes(&cluster, times).await.context("a host that comes and goes")?;
+        told("a host came and went");
+        faults::processes_stand_still(&cluster, times).await.context("standing processes")?;
+        told("processes stood still");
+        faults::control_plane_stands_still(&cluster, times).await.context("the control plane")?;
+        told("the control plane stood still everywhere");
+        faults::disk_is_full(&mut cluster).await.context("a full disk")?;
+        told("a disk was full");
+        members::two_more_come_and_vote(&mut cluster).await.context("two more hosts")?;
+        told("two hosts joined and voted");
+        crowd::comes_and_goes(&cluster, times).await.context("many jobs")?;
+        told("many jobs came and went");
+        members::one_is_replaced_and_two_leave(&mut cluster).await.context("leaving hosts")?;
+        told("a host was replaced, two left");
+        faults::power_fails(&mut cluster, times).await.context("a power cut of all")?;
+        told("the power failed");
         Ok(())
     });
 }
 
-#[test]
-fn a_fourth_host_joins_and_leaves() {
-    on_cluster("join", 3, async |mut cluster| {
-        cluster.add().await?;
-        let fourth = cluster.others.last().context("it was just added")?;
-        let (id, ip) = (fourth.host.id.clone(), fourth.host.ip.to_string());
-        let wanted = ["discoverd", "flannel", "router", "scheduler"];
-        let joined = until("the new host has its parts of the platform", async || {
-            let apps = apps_on(fourth).await;
-            wanted.iter().all(|app| apps.iter().any(|name| name == app))
-                && vote(&cluster, &id) == "proxy"
-        });
-        joined.await.with_context(|| fourth.log())?;
-        let page = hello(&cluster, 4).await?;
-        until("it is used", async || hosts_of(&cluster, "hello").await == 4).await?;
-        page_is_on(&cluster, fourth, &page).await?;
+/// A figure for docs/reliability.md.
+#[expect(clippy::print_stdout, reason = "what a run is read for")]
+fn note(text: &str) {
+    println!("{text}");
+}
 
-        cluster.operator(&["promote", &ip])?;
-        until("it votes", async || vote(&cluster, &id).starts_with("peer")).await?;
-        cluster.operator(&["demote", &ip])?;
-        until("it votes no longer", async || vote(&cluster, &id) == "proxy").await?;
-
-        cluster.operator(&["drain", &id])?;
-        let emptied = until("its jobs run elsewhere", async || {
-            let apps = apps_on(fourth).await;
-            apps.iter().all(|app| wanted.contains(&app.as_str()))
-        });
-        emptied.await.with_context(|| fourth.log())?;
-        cluster.others.last_mut().context("it is the last")?.turn_off()?;
-        cluster.operator(&["forget", &ip])?;
-        page_is_on(&cluster, &cluster.platform.node, &page).await
-    });
+/// An app with a page and [`WANTED`] jobs.
+async fn app(cluster: &Cluster) -> anyhow::Result<()> {
+    let port = json!({"port": 8080, "proto": "tcp", "service": {
+        "name": "hello-web", "create": true, "check": {"type": "tcp"}}});
+    let web = json!({"args": ["/bin/test-apps", "hello"], "ports": [port]});
+    let little = json!({"memory": {"request": 16 << 20, "limit": 64 << 20}});
+    let sleeper = json!({"args": ["/bin/test-apps", "signal"], "resources": little});
+    cluster.platform.app("hello", &json!({ "web": web, "sleeper": sleeper })).await?;
+    let scale = format!("web={WANTED}");
+    cluster.platform.flynn(&["-a", "hello", "scale", &scale])?;
+    whole::until_whole(cluster, "the start").await
 }

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, ensure};
 use cluster_tests::{Cluster, Counts, until};
 
-use super::Times;
 use super::whole::{jobs_on, logs, name, until_whole};
+use super::{Times, note};
 
 pub(super) async fn comes_and_goes(cluster: &Cluster, times: Times) -> anyhow::Result<()> {
     // Whatever is made once and kept is made by the first few.
@@ -21,7 +21,7 @@ pub(super) async fn comes_and_goes(cluster: &Cluster, times: Times) -> anyhow::R
     scale(cluster, times.crowd).await?;
     for node in cluster.nodes() {
         let here = sleepers(cluster, |other| other == node.host.id)?;
-        println!("          {here} on {}", node.host.id);
+        note(&format!("{here} on {}", node.host.id));
         ensure!(here > 0, "none of {} run on {}", times.crowd, node.host.id);
     }
     scale(cluster, 0).await?;

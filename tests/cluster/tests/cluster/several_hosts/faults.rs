@@ -12,7 +12,7 @@ use super::whole::{
     Downs, jobs_on, loads, logs, name, page_on, place_of, place_of_job, raft_leader, stop,
     until_page_on, until_whole, web_on,
 };
-use super::{Times, WANTED};
+use super::{Times, WANTED, note};
 
 /// After a host was silent for so long its jobs run elsewhere; the scheduler's default.
 const LOST_AFTER: f32 = 30.0;
@@ -41,7 +41,7 @@ pub(super) async fn leaders_host_is_cut_off(cluster: &Cluster, times: Times) -> 
         raft_leader(rest[0]).is_ok_and(|leader| leader != cut.host.ip.to_string())
     })
     .await?;
-    println!("          another leader after {:.1} s", started.elapsed().as_secs_f32());
+    note(&format!("another leader after {:.1} s", started.elapsed().as_secs_f32()));
     // As long as a page is answered there it comes from its own jobs.
     ensure!(page_on(cut)?.contains("Hello from Flynn"), "not the page");
     until("all jobs run on the hosts that are left", async || {
@@ -50,9 +50,9 @@ pub(super) async fn leaders_host_is_cut_off(cluster: &Cluster, times: Times) -> 
     .await
     .with_context(|| logs(cluster))?;
     let elsewhere = started.elapsed().as_secs_f32();
-    println!(
-        "          lost jobs run elsewhere after {elsewhere:.1} s, {LOST_AFTER} s of which decide"
-    );
+    note(&format!(
+        "lost jobs run elsewhere after {elsewhere:.1} s, {LOST_AFTER} s of which decide"
+    ));
     if times.long {
         let rest = std::time::Duration::from_secs(120).saturating_sub(started.elapsed());
         tokio::time::sleep(rest).await;
@@ -121,11 +121,11 @@ pub(super) async fn databases_host_is_lost(
     cluster.node_mut(place)?.start_daemon().await?;
     let back = Instant::now();
     until_whole(cluster, "the database's host was lost").await?;
-    println!(
-        "          whole {:.1} s after the host was back from {:.1} s",
+    note(&format!(
+        "whole {:.1} s after the host was back from {:.1} s",
         back.elapsed().as_secs_f32(),
         off.as_secs_f32()
-    );
+    ));
     stop(loads, 1)
 }
 
@@ -310,10 +310,10 @@ pub(super) async fn power_fails(cluster: &mut Cluster, times: Times) -> anyhow::
         }
         let answers = started.elapsed().as_secs_f32();
         until_whole(cluster, &format!("a power cut and starts in the order {order:?}")).await?;
-        println!(
-            "          order {order:?}: the page everywhere after {answers:.1} s, whole after {:.1} s",
+        note(&format!(
+            "order {order:?}: the page everywhere after {answers:.1} s, whole after {:.1} s",
             started.elapsed().as_secs_f32()
-        );
+        ));
     }
     Ok(())
 }

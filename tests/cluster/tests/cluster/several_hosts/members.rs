@@ -78,6 +78,7 @@ async fn until_joined(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
     let joined = until("a new host has its parts of the platform", async || {
         let jobs = jobs_on(node).unwrap_or_default();
         EVERYWHERE.iter().all(|part| jobs.iter().any(|job| name(job).0 == *part))
+            && node.get("http://127.0.0.1:1111/ping").is_ok()
             && !vote(cluster, &node.host.id).is_empty()
     });
     joined.await.with_context(|| logs(cluster))

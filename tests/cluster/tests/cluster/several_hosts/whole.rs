@@ -11,7 +11,7 @@ use discoverd_api::{Client, EventKind, Instance, RaftLeader, Servers};
 use host_api::{ActiveJob, JobStatus};
 use tokio::sync::oneshot;
 
-use super::WANTED;
+use super::{WANTED, note};
 
 /// Apps of the platform with one job on every host.
 pub(super) const EVERYWHERE: [&str; 4] = ["discoverd", "flannel", "router", "scheduler"];
@@ -138,7 +138,7 @@ pub(super) fn loads(nodes: &[&Node]) -> anyhow::Result<Vec<Load>> {
 pub(super) fn stop(loads: Vec<Load>, failures: usize) -> anyhow::Result<()> {
     let all: Vec<Counted> = loads.into_iter().map(Load::stop).collect::<Result<_, _>>()?;
     for counted in all {
-        println!("          {} answered, {:?} failed", counted.answered, counted.failed);
+        note(&format!("{} answered, {:?} failed", counted.answered, counted.failed));
         ensure!(counted.answered > 0, "nothing was answered");
         ensure!(counted.failed.len() <= failures, "{counted:?}");
     }
