@@ -17,6 +17,10 @@ use super::{Times, WANTED, note};
 /// After a host was silent for so long its jobs run elsewhere; the scheduler's default.
 const LOST_AFTER: f32 = 30.0;
 
+/// Connections a router may hold to the jobs of one host, each of which may cost a request when the host is
+/// gone without a word: its workers keep one or two for each job.
+const HELD: usize = 4;
+
 /// All hosts but this one.
 fn others(cluster: &Cluster, place: usize) -> Vec<&Node> {
     let all = cluster.nodes().enumerate();
@@ -64,8 +68,7 @@ pub(super) async fn leaders_host_is_cut_off(cluster: &Cluster, times: Times) -> 
     let gone: BTreeSet<_> = &down - &there;
     let now = web_on(cluster.nodes())?;
     ensure!(gone.is_disjoint(&now), "{gone:?} of {there:?} down, {now:?} are there");
-    // At the moment of the cut the lost host may have been answering each of them.
-    stop(loads, 1)
+    stop(loads, HELD)
 }
 
 /// The place of discoverd's leader, which shall not be this one: as long as it is, its server is killed.
@@ -126,7 +129,7 @@ pub(super) async fn databases_host_is_lost(
         back.elapsed().as_secs_f32(),
         off.as_secs_f32()
     ));
-    stop(loads, 1)
+    stop(loads, HELD)
 }
 
 /// A host that neither leads nor holds the database comes and goes: nobody else is announced down and no
@@ -151,8 +154,7 @@ pub(super) async fn host_comes_and_goes(cluster: &Cluster, times: Times) -> anyh
     ensure!(raft_leader(rest[0])? == leader, "the leader was deposed");
     let down = downs.stop()?;
     ensure!(down.is_subset(&there), "{down:?} down, on the host were {there:?}");
-    // One request each time it goes.
-    stop(loads, usize::try_from(times.flaps)?)
+    stop(loads, HELD)
 }
 
 /// discoverd, the daemon and the scheduler of a host stand still for longer than a registration lives.
