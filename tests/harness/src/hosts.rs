@@ -276,7 +276,7 @@ impl Host {
         cut.args(["-KILL", "--", "-1"]).stdin(Stdio::null()).stderr(Stdio::null());
         let gone = eventually(Duration::from_secs(60), || {
             drop(cut.status());
-            (self.all_pids().len() <= 1).then_some(())
+            (self.all_pids().into_iter().filter(|pid| lives(*pid)).count() <= 1).then_some(())
         });
         gone.context("processes of the host outlived the power cut")
     }
@@ -318,6 +318,14 @@ pub fn host_init(id: &str, dir: &Path) -> anyhow::Result<ExitCode> {
     std::fs::rename(part, dir.join("init.pid"))?;
     first.wait()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a process has not ended. One that has may wait to be heard of: nsenter(1) stands still with its
+/// child, and stays so when only that goes on.
+fn lives(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
 }
 
 /// The nearest ancestor that supervises a job.
