@@ -26,7 +26,7 @@ pub(super) async fn two_more_come_and_vote(cluster: &mut Cluster) -> anyhow::Res
         let node = cluster.others.last().context("it was just added")?;
         until_joined(cluster, node).await?;
         ensure!(vote(cluster, &node.host.id) == "proxy", "a new host votes");
-        cluster.operator(&["promote", &node.host.ip.to_string()])?;
+        until_told(cluster, "promote", node).await?;
         until("it votes", async || vote(cluster, &node.host.id).starts_with("peer")).await?;
     }
     let five = until("there are five voters", async || voters(cluster) == 5).await;
@@ -47,7 +47,7 @@ pub(super) async fn one_is_replaced_and_two_leave(cluster: &mut Cluster) -> anyh
     dead.start_daemon().await?;
     let replaced = cluster.others.last().context("five hosts")?;
     until_joined(cluster, replaced).await.context("the replaced one")?;
-    cluster.operator(&["promote", &replaced.host.ip.to_string()])?;
+    until_told(cluster, "promote", replaced).await?;
     until("the replaced one votes", async || {
         vote(cluster, &replaced.host.id).starts_with("peer") && voters(cluster) == 5
     })
@@ -57,7 +57,7 @@ pub(super) async fn one_is_replaced_and_two_leave(cluster: &mut Cluster) -> anyh
     while cluster.others.len() >= WANTED {
         let node = cluster.others.last().context("there is one")?;
         let (id, ip) = (node.host.id.clone(), node.host.ip.to_string());
-        cluster.operator(&["demote", &ip])?;
+        until_told(cluster, "demote", node).await?;
         until("it votes no longer", async || vote(cluster, &id) == "proxy").await?;
         cluster.operator(&["drain", &id])?;
         until("its jobs run elsewhere", async || {
@@ -72,6 +72,16 @@ pub(super) async fn one_is_replaced_and_two_leave(cluster: &mut Cluster) -> anyh
     }
     until_whole(cluster, "hosts came and went").await?;
     stop(loads, 0)
+}
+
+/// Has a host's vote changed; while discoverd changes its leader that is refused and asked again.
+async fn until_told(cluster: &Cluster, what: &str, node: &Node) -> anyhow::Result<()> {
+    let mut last = Ok(String::new());
+    let told = until("a vote is changed", async || {
+        last = cluster.operator(&[what, &node.host.ip.to_string()]);
+        last.is_ok()
+    });
+    told.await.with_context(|| format!("{last:?}"))
 }
 
 async fn until_joined(cluster: &Cluster, node: &Node) -> anyhow::Result<()> {
