@@ -160,7 +160,7 @@ pub(super) async fn host_comes_and_goes(cluster: &Cluster, times: Times) -> anyh
 /// Nobody restarts anything for it, and no request fails.
 pub(super) async fn processes_stand_still(cluster: &Cluster, times: Times) -> anyhow::Result<()> {
     for process in ["discoverd", "flynn-host", "scheduler"] {
-        // The scheduler that leads, or the first one of the others.
+        // The discoverd that leads; daemon and scheduler of any host, leading or not.
         let place = if process == "discoverd" {
             let leader = raft_leader(&cluster.platform.node)?;
             place_of(cluster, |node| Ok(node.host.ip.to_string() == leader))?
@@ -224,8 +224,8 @@ fn everything(cluster: &Cluster) -> anyhow::Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// A host without a free byte takes no new jobs and says why; the others take them, what runs there runs
-/// on, and once there is room it takes jobs again.
+/// A host without a free byte takes no new jobs and says why; what runs there runs on, and once there is
+/// room it takes jobs again.
 pub(super) async fn disk_is_full(cluster: &mut Cluster) -> anyhow::Result<()> {
     let database = place_of_job(cluster, "postgres", "postgres")?;
     let place = (0..WANTED).find(|place| *place != database).context("three hosts")?;
