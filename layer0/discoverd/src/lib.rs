@@ -21,4 +21,4 @@ mod wire;
 pub use config::{ClusterDomain, Config, DnsConfig};
 pub use discoverd_registry::LeaseConfig;
 pub use raft::{Dial, Direct, RaftError, RaftTiming, StoreError};
-pub use server::{Backend, Deps, Disk, StartError, StoreHandle, start, start_with};
+pub use server::{Backends, Deps, Disk, StartError, StoreHandle, start, start_with};

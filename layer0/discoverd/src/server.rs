@@ -43,24 +43,24 @@ impl Default for Deps {
 pub enum Disk {
     /// In the data directory.
     Directory,
-    /// On this storage.
-    Backend(Box<dyn Backend>),
+    /// On these storages: one for facts, two for the log.
+    Backends(Box<dyn Backends>),
 }
 
-/// Any storage redb can use. Implemented for all of them.
-pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
-    /// Opens the store on it.
+/// Three storages as redb uses them. Implemented for all of them.
+pub trait Backends: std::fmt::Debug + Send + Sync + 'static {
+    /// Opens the store on them.
     #[doc(hidden)]
     fn open(self: Box<Self>) -> Result<StoreHandle, StoreError>;
 }
 
-/// An opened store, for [`Backend`] only.
+/// An opened store, for [`Backends`] only.
 #[derive(Debug)]
 pub struct StoreHandle(Store);
 
-impl<B: StorageBackend> Backend for B {
+impl<B: StorageBackend> Backends for [B; 3] {
     fn open(self: Box<Self>) -> Result<StoreHandle, StoreError> {
-        Store::with_backend(*self).map(StoreHandle)
+        Store::with_backends(*self).map(StoreHandle)
     }
 }
 
@@ -105,7 +105,7 @@ pub async fn start_with(config: Config, deps: Deps, tasks: &Tasks) -> Result<Run
     }
     let (store, directory) = match deps.disk {
         Disk::Directory => (Store::open(&config.data_dir), Some(config.data_dir.clone())),
-        Disk::Backend(backend) => (backend.open().map(|handle| handle.0), None),
+        Disk::Backends(backends) => (backends.open().map(|handle| handle.0), None),
     };
     let store = store.map_err(RaftError::Store)?;
     let state = Arc::new(State::new(Arc::clone(&deps.clock), config.leases));

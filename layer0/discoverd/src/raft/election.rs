@@ -23,6 +23,10 @@ impl Node {
     pub(super) fn spawn_elections(&self, tasks: &Tasks) {
         let node = self.clone();
         tasks.spawn_until_stop("elections", async move {
+            if node.restarted {
+                // Who votes is known a moment after a start.
+                node.until(|node| node.raft.metrics().borrow().last_log_index.is_some()).await;
+            }
             // Nobody else could object to a lone voter: it does not wait.
             let mut patience = if node.is_lone_voter() { Duration::ZERO } else { node.patience() };
             let mut tried = Instant::now();

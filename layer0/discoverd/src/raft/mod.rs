@@ -8,6 +8,7 @@ mod election;
 mod frame;
 mod image;
 mod joining;
+mod journal;
 mod log;
 mod machine;
 mod membership;
@@ -19,8 +20,12 @@ mod rpc;
 mod store;
 mod types;
 
+#[cfg(test)]
+#[path = "../../tests/it/fragile.rs"]
+mod fragile;
+
 use std::collections::BTreeSet;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use discoverd_registry::{Answer, Command, Refusal};
@@ -35,6 +40,7 @@ use self::log::Log;
 use self::machine::Machine;
 use self::network::Network;
 use self::proposals::Pending;
+use self::store::Observer;
 use self::types::{NodeId, Raft};
 use crate::state::State;
 
@@ -149,7 +155,7 @@ pub(crate) struct Node {
     changing: Arc<Mutex<()>>,
     state: Arc<State>,
     proposals: mpsc::Sender<Pending>,
-    store: Weak<redb::Database>,
+    store: Observer,
 }
 
 /// What a member is started with.
@@ -180,13 +186,13 @@ impl Node {
     pub(crate) async fn start(tasks: &Tasks, start: Start<'_>) -> Result<Self, RaftError> {
         let Start { store, state, addr, peers, timing, dialer } = start;
         let id = store.node_id(rand::random())?;
-        let restarted = store.last_entry()?.is_some() || store.purged()?.is_some();
+        let restarted = store.journal().last().is_some();
         let machine = Machine::open(store.clone(), Arc::clone(&state))?;
         let disk = store.observe();
         let config = Arc::new(library_config(timing).validate().map_err(RaftError::library)?);
         let leader = Arc::default();
-        let network = Network { dialer: Arc::clone(&dialer) };
-        let raft = Raft::new(id, config, network, Log::new(store), machine).await;
+        let network = Network { dialer: Arc::clone(&dialer), store: store.clone() };
+        let raft = Raft::new(id, config, network, Log::new(store, id), machine).await;
         let raft = raft.map_err(RaftError::library)?;
         let proposals = proposals::start(tasks, raft.clone(), timing.write);
         let (addr, founders) = (addr.to_owned(), Arc::new(peers.iter().cloned().collect()));
@@ -326,7 +332,7 @@ impl Node {
         }
         // The library's other tasks let go of the disk a moment later.
         let released = async {
-            while self.store.strong_count() > 0 {
+            while !self.store.is_closed() {
                 tokio::time::sleep(RELEASE_POLL).await;
             }
         };

@@ -18,7 +18,8 @@ use tokio::net::TcpStream;
 
 use super::dial::{Dial, connect};
 use super::frame::{self, Request, Response};
-use super::types::{NodeId, Types};
+use super::store::Store;
+use super::types::{LogId, NodeId, Types};
 
 /// The first pause before an unreachable member is tried again; it doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(50);
@@ -28,6 +29,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(super) dialer: Arc<dyn Dial>,
+    pub(super) store: Store,
 }
 
 /// The way to one member.
@@ -36,6 +38,7 @@ pub(crate) struct Peer {
     id: NodeId,
     addr: String,
     dialer: Arc<dyn Dial>,
+    store: Store,
     stream: Option<TcpStream>,
 }
 
@@ -45,7 +48,13 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Peer {
-        Peer { id: target, addr: node.addr.clone(), dialer: Arc::clone(&self.dialer), stream: None }
+        Peer {
+            id: target,
+            addr: node.addr.clone(),
+            dialer: Arc::clone(&self.dialer),
+            store: self.store.clone(),
+            stream: None,
+        }
     }
 }
 
@@ -84,6 +93,18 @@ impl Peer {
         response.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
+    /// How much of what the library calls committed is so: it counts this member's disk before that is
+    /// done (see [`super::log`]). A slow disk holds up no heartbeat; the rest is told with a later one.
+    pub(super) async fn settled(
+        &self,
+        committed: Option<LogId>,
+        patience: Duration,
+    ) -> Option<LogId> {
+        // Whatever ends the wait, what is on disk then counts.
+        drop(tokio::time::timeout(patience, self.store.on_disk(committed)).await);
+        self.store.journal().on_disk_upto(committed)
+    }
+
     fn refused<E: std::error::Error>(&self, error: RaftError<NodeId, E>) -> Failure<E> {
         RPCError::RemoteError(RemoteError::new(self.id, error))
     }
@@ -101,9 +122,10 @@ fn unencodable<E: std::error::Error>(error: &io::Error) -> Failure<E> {
 impl RaftNetwork<Types> for Peer {
     async fn append_entries(
         &mut self,
-        rpc: AppendEntriesRequest<Types>,
+        mut rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, Failure<openraft::error::Infallible>> {
+        rpc.leader_commit = self.settled(rpc.leader_commit, option.hard_ttl() / 4).await;
         let half = u64::try_from(rpc.entries.len() / 2).unwrap_or(u64::MAX).max(1);
         let bytes = match frame::encode(&Request::Append(self.id, rpc)) {
             Ok(bytes) => bytes,

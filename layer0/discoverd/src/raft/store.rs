@@ -1,32 +1,35 @@
-//! The disk: one redb file with the log, the vote and the last snapshot. It knows no Raft rule beyond
-//! what must be on disk before an answer; [`super::log`] and [`super::machine`] speak the library's
-//! language.
+//! The disk: a [`journal`](super::journal) with the log, and a redb file with what is seldom written, the
+//! vote and the last snapshot. It knows no Raft rule beyond what must be on disk before an answer;
+//! [`super::log`] and [`super::machine`] speak the library's language.
 
-use std::ops::RangeBounds;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use redb::{
-    Database, Durability, ReadableDatabase as _, ReadableTable as _, StorageBackend,
-    TableDefinition,
-};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::journal::{DiskFile, Files, Journal, Sizes, completion, wait};
 use super::types::{Entry, LogId, NodeId, SnapshotMeta, Vote};
 
-const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+/// Where the log was before there was a journal.
+const OLD_LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 /// Small facts by name: see the keys below.
 const FACTS: TableDefinition<&str, &[u8]> = TableDefinition::new("facts");
 
 const VOTE: &str = "vote";
-const COMMITTED: &str = "committed";
-const PURGED: &str = "purged";
 const NODE: &str = "node";
 const SNAPSHOT_META: &str = "snapshot-meta";
 const SNAPSHOT_DATA: &str = "snapshot-data";
+/// Set once the log is in the journal.
+const JOURNAL: &str = "journal";
+/// Facts of the time before.
+const OLD_COMMITTED: &str = "committed";
+const OLD_PURGED: &str = "purged";
 
-/// How much of the file is kept in memory: the log's tail and the facts fit many times over.
+/// How much of the file is kept in memory: the facts fit many times over.
 const CACHE: usize = 16 << 20;
 
 /// Why the disk could not do what was asked.
@@ -35,6 +38,12 @@ pub enum StoreError {
     /// The database cannot read or write its file.
     #[error("discoverd's store failed")]
     Database(#[source] Box<redb::Error>),
+    /// The log cannot be read or written.
+    #[error("discoverd's log failed")]
+    Log(#[from] io::Error),
+    /// The log lacks something that was answered for.
+    #[error("discoverd's log is damaged: {0}")]
+    Damaged(&'static str),
     /// What is on disk is not what this version writes.
     #[error("discoverd's store holds an unreadable {what}")]
     Unreadable {
@@ -49,20 +58,44 @@ pub enum StoreError {
         /// Which.
         path: String,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
-impl<E: Into<redb::Error>> From<E> for StoreError {
-    fn from(error: E) -> Self {
-        Self::Database(Box::new(error.into()))
-    }
+macro_rules! from_redb {
+    ($($error:ident),*) => {$(
+        impl From<redb::$error> for StoreError {
+            fn from(error: redb::$error) -> Self {
+                Self::Database(Box::new(error.into()))
+            }
+        }
+    )*};
 }
+
+from_redb!(CommitError, DatabaseError, StorageError, TableError, TransactionError);
 
 /// The store of one member. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
-    db: Arc<Database>,
+    disk: Arc<Disk>,
+}
+
+/// The journal is closed before the database, whose lock keeps other processes from both.
+#[derive(Debug)]
+struct Disk {
+    journal: Journal,
+    db: Database,
+}
+
+/// Tells when a store is closed.
+#[derive(Clone, Debug)]
+pub(crate) struct Observer(Weak<Disk>);
+
+impl Observer {
+    /// Whether nobody holds the store any more, so that its files can be opened again.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl Store {
@@ -76,25 +109,36 @@ impl Store {
             source,
         })?;
         let db = Database::builder().set_cache_size(CACHE).create(directory.join("raft.redb"))?;
-        Self::prepare(db)
+        let file = |name| DiskFile::open(&directory.join(name)).map(|file| Box::new(file) as _);
+        let files: Files = [file("log.0")?, file("log.1")?];
+        File::open(directory)?.sync_all()?;
+        Self::prepare(db, files)
     }
 
-    /// Opens or makes a store on any storage; simulations bring one that loses power.
-    pub(crate) fn with_backend(backend: impl StorageBackend) -> Result<Self, StoreError> {
-        Self::prepare(Database::builder().set_cache_size(CACHE).create_with_backend(backend)?)
+    /// Opens or makes a store on any storage: for facts, and for the log. Simulations bring one that
+    /// loses power.
+    pub(crate) fn with_backends<B: StorageBackend>(
+        [facts, one, other]: [B; 3],
+    ) -> Result<Self, StoreError> {
+        let db = Database::builder().set_cache_size(CACHE).create_with_backend(facts)?;
+        Self::prepare(db, [Box::new(one), Box::new(other)])
     }
 
-    /// Tells when nobody holds the store any more, so that its file can be opened again.
-    pub(crate) fn observe(&self) -> Weak<Database> {
-        Arc::downgrade(&self.db)
+    /// Tells when nobody holds the store any more.
+    pub(crate) fn observe(&self) -> Observer {
+        Observer(Arc::downgrade(&self.disk))
     }
 
-    fn prepare(db: Database) -> Result<Self, StoreError> {
+    fn prepare(db: Database, files: Files) -> Result<Self, StoreError> {
         let write = db.begin_write()?;
-        write.open_table(LOG)?;
         write.open_table(FACTS)?;
         write.commit()?;
-        Ok(Self { db: Arc::new(db) })
+        let journal = if fact::<u32>(&db, JOURNAL)?.is_some() {
+            Journal::open(files, Sizes::default())?
+        } else {
+            begin_journal(&db, files)?
+        };
+        Ok(Self { disk: Arc::new(Disk { journal, db }) })
     }
 
     /// The member's id; `first` is kept when there is none yet.
@@ -114,68 +158,28 @@ impl Store {
         self.set_facts(&[(VOTE, encode(VOTE, vote)?)])
     }
 
-    pub(crate) fn committed(&self) -> Result<Option<LogId>, StoreError> {
-        self.fact::<Option<LogId>>(COMMITTED).map(Option::flatten)
+    /// The log.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.disk.journal
     }
 
-    /// Not synced: it reaches the disk with the next append. One that is behind only means that entries
-    /// are applied a little later after a restart.
-    pub(crate) fn set_committed(&self, committed: Option<LogId>) -> Result<(), StoreError> {
-        let text = encode(COMMITTED, &committed)?;
-        let mut write = self.db.begin_write()?;
-        write.set_durability(Durability::None)?;
-        write.open_table(FACTS)?.insert(COMMITTED, text.as_slice())?;
-        Ok(write.commit()?)
-    }
-
-    pub(crate) fn purged(&self) -> Result<Option<LogId>, StoreError> {
-        self.fact(PURGED)
-    }
-
-    /// Adds entries with one sync.
-    pub(crate) fn append(&self, entries: &[Entry]) -> Result<(), StoreError> {
-        let write = self.db.begin_write()?;
+    /// Waits until the log is on disk up to `upto`.
+    pub(super) async fn on_disk(&self, upto: Option<LogId>) -> Result<(), StoreError> {
+        let mut durable = self.journal().durable();
+        // The sender lives as long as the journal.
+        if let Ok(durable) =
+            durable.wait_for(|durable| durable.failed.is_some() || durable.last >= upto).await
+            && durable.last < upto
+            && let Some(reason) = &durable.failed
         {
-            let mut log = write.open_table(LOG)?;
-            for entry in entries {
-                log.insert(entry.log_id.index, encode("entry", entry)?.as_slice())?;
-            }
+            return Err(StoreError::Log(io::Error::other(reason.to_string())));
         }
-        Ok(write.commit()?)
-    }
-
-    pub(crate) fn entries(&self, range: impl RangeBounds<u64>) -> Result<Vec<Entry>, StoreError> {
-        let read = self.db.begin_read()?;
-        let log = read.open_table(LOG)?;
-        let found = log.range(range)?;
-        found.map(|entry| decode("entry", entry?.1.value())).collect()
-    }
-
-    pub(crate) fn last_entry(&self) -> Result<Option<Entry>, StoreError> {
-        let read = self.db.begin_read()?;
-        let log = read.open_table(LOG)?;
-        let last = log.last()?;
-        last.map(|(_, entry)| decode("entry", entry.value())).transpose()
-    }
-
-    /// Drops the entries from `index` on: another leader's log won.
-    pub(crate) fn truncate(&self, index: u64) -> Result<(), StoreError> {
-        let write = self.db.begin_write()?;
-        write.open_table(LOG)?.retain_in(index.., |_, _| false)?;
-        Ok(write.commit()?)
-    }
-
-    /// Drops the entries up to `upto`: a snapshot holds them.
-    pub(crate) fn purge(&self, upto: LogId) -> Result<(), StoreError> {
-        let write = self.db.begin_write()?;
-        write.open_table(LOG)?.retain_in(..=upto.index, |_, _| false)?;
-        write.open_table(FACTS)?.insert(PURGED, encode(PURGED, &upto)?.as_slice())?;
-        Ok(write.commit()?)
+        Ok(())
     }
 
     pub(crate) fn snapshot(&self) -> Result<Option<(SnapshotMeta, Vec<u8>)>, StoreError> {
         let Some(meta) = self.fact(SNAPSHOT_META)? else { return Ok(None) };
-        let read = self.db.begin_read()?;
+        let read = self.disk.db.begin_read()?;
         let data = read.open_table(FACTS)?.get(SNAPSHOT_DATA)?;
         Ok(data.map(|data| (meta, data.value().to_vec())))
     }
@@ -189,18 +193,50 @@ impl Store {
     }
 
     fn fact<T: DeserializeOwned>(&self, key: &'static str) -> Result<Option<T>, StoreError> {
-        let read = self.db.begin_read()?;
-        let found = read.open_table(FACTS)?.get(key)?;
-        found.map(|text| decode(key, text.value())).transpose()
+        fact(&self.disk.db, key)
     }
 
     fn set_facts(&self, facts: &[(&'static str, Vec<u8>)]) -> Result<(), StoreError> {
-        let write = self.db.begin_write()?;
+        let write = self.disk.db.begin_write()?;
         for (key, text) in facts {
             write.open_table(FACTS)?.insert(key, text.as_slice())?;
         }
         Ok(write.commit()?)
     }
+}
+
+/// Makes the journal, with the log of an older version if there is one. That one is there until the
+/// journal is whole and on disk, so a start that is cut short begins again.
+fn begin_journal(db: &Database, files: Files) -> Result<Journal, StoreError> {
+    let write = db.begin_write()?;
+    let entries = {
+        let log = write.open_table(OLD_LOG)?;
+        let entries = log.iter()?.map(|entry| decode("entry", entry?.1.value()));
+        entries.collect::<Result<Vec<Entry>, StoreError>>()?
+    };
+    let journal = Journal::create(files, Sizes::default(), fact(db, OLD_PURGED)?)?;
+    journal.commit(fact::<Option<LogId>>(db, OLD_COMMITTED)?.flatten());
+    if !entries.is_empty() {
+        tracing::info!(entries = entries.len(), "the log moves into a journal");
+        let (done, written) = completion();
+        journal.append(entries, done)?;
+        wait(&written)?;
+    }
+    write.delete_table(OLD_LOG)?;
+    {
+        let mut facts = write.open_table(FACTS)?;
+        facts.remove(OLD_PURGED)?;
+        facts.remove(OLD_COMMITTED)?;
+        facts.insert(JOURNAL, b"1".as_slice())?;
+    }
+    write.commit()?;
+    Ok(journal)
+}
+
+fn fact<T: DeserializeOwned>(db: &Database, key: &'static str) -> Result<Option<T>, StoreError> {
+    let read = db.begin_read()?;
+    let found = read.open_table(FACTS)?.get(key)?;
+    found.map(|text| decode(key, text.value())).transpose()
 }
 
 fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
@@ -210,3 +246,6 @@ fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, StoreE
 fn decode<T: DeserializeOwned>(what: &'static str, text: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(text).map_err(|source| StoreError::Unreadable { what, source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,15 @@
 //! What was acknowledged is there after any end, and indices never go back.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use discoverd::{Deps, Disk, RaftTiming};
 use discoverd_api::{Client, Instance, Servers, ServiceConfig, ServiceMeta};
 use kit_tasks::Tasks;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use redb::StorageBackend;
 
+use crate::fragile::FragileDisk;
 use crate::support::{HandClock, PATIENCE, Server, ask, config, until};
 
 #[tokio::test]
@@ -42,127 +41,9 @@ async fn a_restart_keeps_everything() {
     }
 }
 
-/// A disk in memory that loses power: writes since the last sync survive or not, whole or in part.
-#[derive(Clone, Debug, Default)]
-struct FragileDisk {
-    inner: Arc<Mutex<Fragile>>,
-}
-
-#[derive(Debug, Default)]
-struct Fragile {
-    /// What a read sees.
-    seen: Vec<u8>,
-    /// What surely survives.
-    synced: Vec<u8>,
-    unsynced: Vec<Unsynced>,
-    /// Operations left until the power goes.
-    left: Option<u32>,
-}
-
-#[derive(Clone, Debug)]
-enum Unsynced {
-    Write(usize, Vec<u8>),
-    Length(usize),
-}
-
-/// The unit a disk writes whole.
-const SECTOR: usize = 512;
-
-impl FragileDisk {
-    fn holding(image: Vec<u8>) -> Self {
-        let inner = Fragile { seen: image.clone(), synced: image, ..Fragile::default() };
-        Self { inner: Arc::new(Mutex::new(inner)) }
-    }
-
-    fn cut_after(&self, operations: u32) {
-        self.inner.lock().unwrap().left = Some(operations);
-    }
-
-    fn is_cut(&self) -> bool {
-        self.inner.lock().unwrap().left == Some(0)
-    }
-
-    /// What is on the disk when the power comes back.
-    fn image_after_the_cut(&self, random: &mut StdRng) -> Vec<u8> {
-        let inner = self.inner.lock().unwrap();
-        let mut image = inner.synced.clone();
-        for operation in &inner.unsynced {
-            match operation {
-                Unsynced::Length(length) if random.random() => image.resize(*length, 0),
-                Unsynced::Write(at, data) if random.random() => {
-                    let whole: bool = random.random();
-                    let sectors = data.len().div_ceil(SECTOR);
-                    let kept = if whole { sectors } else { random.random_range(0..=sectors) };
-                    put(&mut image, *at, &data[..data.len().min(kept * SECTOR)]);
-                }
-                Unsynced::Length(_) | Unsynced::Write(..) => {}
-            }
-        }
-        image
-    }
-
-    /// Runs an operation while there is power.
-    fn powered<T>(&self, work: impl FnOnce(&mut Fragile) -> T) -> io::Result<T> {
-        let mut inner = self.inner.lock().unwrap();
-        if let Some(left) = &mut inner.left {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                return Err(io::Error::other("no power"));
-            }
-        }
-        Ok(work(&mut inner))
-    }
-}
-
-fn put(image: &mut Vec<u8>, at: usize, data: &[u8]) {
-    if image.len() < at + data.len() {
-        image.resize(at + data.len(), 0);
-    }
-    image[at..at + data.len()].copy_from_slice(data);
-}
-
-fn position(offset: u64) -> usize {
-    usize::try_from(offset).unwrap()
-}
-
-impl StorageBackend for FragileDisk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.inner.lock().unwrap().seen.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let inner = self.inner.lock().unwrap();
-        let at = position(offset);
-        let found = inner.seen.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(found);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.powered(|inner| {
-            inner.seen.resize(position(len), 0);
-            inner.unsynced.push(Unsynced::Length(position(len)));
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.powered(|inner| {
-            inner.synced.clone_from(&inner.seen);
-            inner.unsynced.clear();
-        })
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.powered(|inner| {
-            put(&mut inner.seen, position(offset), data);
-            inner.unsynced.push(Unsynced::Write(position(offset), data.to_vec()));
-        })
-    }
-}
-
 /// Writes until the power goes; notes what was acknowledged.
 async fn register_until_the_cut(
-    disk: &FragileDisk,
+    disk: &FragileDisk<3>,
     addr: std::net::SocketAddr,
     next: &mut u32,
     acknowledged: &mut BTreeMap<String, ()>,
@@ -186,14 +67,14 @@ async fn fifty_power_cuts_lose_nothing_that_was_acknowledged() {
     println!("SEED={seed}");
     let rounds = std::env::var("POWER_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
     let mut random = StdRng::seed_from_u64(seed);
-    let mut image = Vec::new();
+    let mut images = Default::default();
     let mut next = 1;
     let mut acknowledged = BTreeMap::new();
     let mut indices: BTreeMap<String, u64> = BTreeMap::new();
     for round in 0..rounds {
-        let disk = FragileDisk::holding(image.clone());
+        let disk = FragileDisk::holding(images);
         let clock = Arc::new(HandClock::default());
-        let deps = Deps { clock, disk: Disk::Backend(Box::new(disk.clone())), ..Deps::default() };
+        let deps = Deps { clock, disk: Disk::Backends(Box::new(disk.files())), ..Deps::default() };
         let tasks = Tasks::root("round");
         let settings = discoverd::Config {
             raft: RaftTiming { snapshot_after: 50, ..RaftTiming::default() },
@@ -221,7 +102,7 @@ async fn fifty_power_cuts_lose_nothing_that_was_acknowledged() {
         disk.cut_after(random.random_range(1..80));
         register_until_the_cut(&disk, running.addr(), &mut next, &mut acknowledged).await;
         tasks.shutdown(PATIENCE).await;
-        image = disk.image_after_the_cut(&mut random);
+        images = disk.images_after_the_cut(&mut random);
     }
     assert!(acknowledged.len() > 10, "the test wrote something: {}", acknowledged.len());
 }

@@ -5,6 +5,7 @@ mod dns;
 mod durability;
 mod expiry;
 mod forming;
+mod fragile;
 mod golden;
 mod lab;
 mod linearizability;
