@@ -29,6 +29,10 @@ struct Figures {
     reads: Series,
     /// Median and 99th percentile, milliseconds, with one watcher and with a hundred.
     watch: [(Series, Series); 2],
+    /// Processor time of all members, µs: of one registration and of one read of the busy rounds. It
+    /// means something on a busy machine too.
+    write_cost: Series,
+    read_cost: Series,
 }
 
 pub(crate) fn measure(rounds: usize, seconds: u64) {
@@ -46,15 +50,7 @@ async fn run(rounds: usize, span: Duration) -> anyhow::Result<()> {
     let mut figures = [Figures::default(), Figures::default()];
     for _ in 0..rounds {
         for (store, figures) in stores.iter().zip(&mut figures) {
-            let load = Load::new(store, span);
-            figures.lone_writes.add(load.writes(1).await?);
-            figures.writes.add(load.writes(CLIENTS).await?);
-            figures.reads.add(load.reads(CLIENTS).await?);
-            for (series, watchers) in figures.watch.iter_mut().zip([1, 100]) {
-                let (median, late) = load.watch(watchers).await?;
-                series.0.add(median);
-                series.1.add(late);
-            }
+            round(store, figures, span).await?;
         }
     }
     tell(&figures);
@@ -71,6 +67,26 @@ async fn run(rounds: usize, span: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn round(store: &Members, figures: &mut Figures, span: Duration) -> anyhow::Result<()> {
+    let load = Load::new(store, span);
+    let micros = |rate: f64, taken: f64| taken * 1e6 / (rate * span.as_secs_f64());
+    figures.lone_writes.add(load.writes(1).await?);
+    let before = store.processor_time();
+    let writes = load.writes(CLIENTS).await?;
+    figures.writes.add(writes);
+    figures.write_cost.add(micros(writes, store.processor_time() - before));
+    let before = store.processor_time();
+    let reads = load.reads(CLIENTS).await?;
+    figures.reads.add(reads);
+    figures.read_cost.add(micros(reads, store.processor_time() - before));
+    for (series, watchers) in figures.watch.iter_mut().zip([1, 100]) {
+        let (median, late) = load.watch(watchers).await?;
+        series.0.add(median);
+        series.1.add(late);
+    }
+    Ok(())
+}
+
 fn tell(figures: &[Figures; 2]) {
     let [ours, theirs] = figures;
     let line = |what: &str, unit: &str, of: &dyn Fn(&Figures) -> &Series| {
@@ -82,6 +98,10 @@ fn tell(figures: &[Figures; 2]) {
     line("changed registrations of 1 client", "/s", &|figures| &figures.lone_writes);
     line("changed registrations of 64 clients", "/s", &|figures| &figures.writes);
     line("reads of 64 entries by 64 clients", "/s", &|figures| &figures.reads);
+    line("processor time of one of 64 clients' registrations", "µs", &|figures| {
+        &figures.write_cost
+    });
+    line("processor time of one read", "µs", &|figures| &figures.read_cost);
     line("median watch latency, 1 watcher", "ms", &|figures| &figures.watch[0].0);
     line("99th percentile, 1 watcher", "ms", &|figures| &figures.watch[0].1);
     line("median watch latency, 100 watchers", "ms", &|figures| &figures.watch[1].0);
