@@ -16,6 +16,8 @@ use super::types::{Entry, LogId, NodeId, SnapshotMeta, Vote};
 
 /// Where the log was before there was a journal.
 const OLD_LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+/// Stands in its place: an older version cannot open it, and so does not vote without its log.
+const NO_LOG: TableDefinition<&str, &str> = TableDefinition::new("log");
 /// Small facts by name: see the keys below.
 const FACTS: TableDefinition<&str, &[u8]> = TableDefinition::new("facts");
 
@@ -223,6 +225,7 @@ fn begin_journal(db: &Database, files: Files) -> Result<Journal, StoreError> {
         wait(&written)?;
     }
     write.delete_table(OLD_LOG)?;
+    write.open_table(NO_LOG)?;
     {
         let mut facts = write.open_table(FACTS)?;
         facts.remove(OLD_PURGED)?;

@@ -57,6 +57,10 @@ fn an_older_store_is_taken_over_whole() {
     for _ in 0..3 {
         is_whole(&Store::with_backends(disk.files()).unwrap());
     }
+    // An older version would open this table, and would find an empty log where it had voted.
+    let [facts, ..] = disk.files();
+    let db = Database::builder().create_with_backend(facts).unwrap();
+    db.begin_write().unwrap().open_table(OLD_LOG).unwrap_err();
 }
 
 /// Wherever the power goes while a store is taken over: the next start has all of it.
