@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::frame::{Request, Response};
 use super::machine::Machine;
 use super::membership::{HELLO, MembershipError};
-use super::store::{Store, StoreError};
+use super::store::{Beginning, FILE, LOGS, Store, StoreError, begin};
 use super::types::{LogId, NodeId, SnapshotMeta, StoredMembership, Vote};
 use super::{Leadership, Node, RaftError, dial, image};
 use crate::state::State;
@@ -32,9 +32,8 @@ use crate::state::State;
 const REQUEST: &str = "rebuild.json";
 /// Where the new store is made.
 const WORKSHOP: &str = "rebuilt";
-const STORE: &str = "raft.redb";
-/// What the old store is kept as.
-const KEPT: &str = "raft.redb.before-rebuild";
+/// What the names of the old store's files end with from then on.
+const KEPT: &str = ".before-rebuild";
 
 /// By how much the new log is beyond the old one, which may have gone on elsewhere: entries, terms, and
 /// changes of the registry. At a million changes a second an old cluster would need an hour to catch up.
@@ -119,23 +118,24 @@ pub(crate) async fn if_asked(
             Ok(()) | Err(_) => {}
         }
         tracing::warn!(%addr, "the quorum was given up: this server begins a new cluster with what it has");
-        rebuild(store, Store::open(&workshop)?, addr, State::new(clock, leases)).await?;
+        fs::create_dir(&workshop).map_err(failed(directory))?;
+        rebuild(store, &workshop, addr, State::new(clock, leases)).await?;
         replace(directory).map_err(failed(directory))?;
     }
     fs::remove_file(&request).map_err(failed(directory))?;
     Ok(())
 }
 
-/// Writes into `fresh` all that `store` knows. Entries whose fate is not known are taken as written.
-async fn rebuild(store: Store, fresh: Store, addr: &str, state: State) -> Result<(), RaftError> {
+/// Begins a store in `workshop` with all that `store` knows. Entries whose fate is not known are taken as written.
+async fn rebuild(store: Store, workshop: &Path, addr: &str, state: State) -> Result<(), RaftError> {
     let state = Arc::new(state);
     let mut machine = Machine::open(store.clone(), Arc::clone(&state))?;
     let (applied, _) = machine.applied_state().await.map_err(RaftError::library)?;
-    let rest = store.entries(applied.map_or(0, |id| id.index + 1)..)?;
+    let rest = store.journal().entries(&(applied.map_or(0, |id| id.index + 1)..))?;
     let last = rest.last().map(|entry| entry.log_id).or(applied);
     machine.apply(rest).await.map_err(RaftError::library)?;
 
-    let id = fresh.node_id(rand::random())?;
+    let id = rand::random();
     let voted = store.vote()?.map_or(0, |vote| vote.leader_id.term);
     let term = voted.max(last.map_or(0, |id| id.leader_id.term)) + FAR;
     let at = LogId::new(CommittedLeaderId::new(term, id), last.map_or(0, |id| id.index) + FAR);
@@ -150,20 +150,18 @@ async fn rebuild(store: Store, fresh: Store, addr: &str, state: State) -> Result
     snapshot.applied = LogIndex(snapshot.applied.0 + FAR);
     let data = image::encode(snapshot)
         .map_err(|source| StoreError::Unreadable { what: "snapshot", source })?;
-    fresh.set_snapshot(&meta, data)?;
-    fresh.set_vote(&Vote::new(term, id))?;
-    Ok(fresh.purge(at)?)
+    let vote = Vote::new(term, id);
+    Ok(begin(workshop, Beginning { id, vote, snapshot: (&meta, data), purged: at })?)
 }
 
 /// Puts the new store in the old one's place at once, and keeps the old one beside it.
 fn replace(directory: &Path) -> io::Result<()> {
-    let (store, kept) = (directory.join(STORE), directory.join(KEPT));
-    match fs::remove_file(&kept) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+    for name in LOGS.into_iter().chain([FILE]) {
+        let kept = directory.join(format!("{name}{KEPT}"));
+        fs::copy(directory.join(name), &kept)?;
+        File::open(kept)?.sync_all()?;
     }
-    fs::hard_link(&store, &kept)?;
-    fs::rename(directory.join(WORKSHOP).join(STORE), &store)?;
+    fs::rename(directory.join(WORKSHOP).join(FILE), directory.join(FILE))?;
     fs::remove_dir(directory.join(WORKSHOP))?;
     File::open(directory)?.sync_all()
 }

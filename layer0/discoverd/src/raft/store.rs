@@ -31,6 +31,10 @@ const JOURNAL: &str = "journal";
 const OLD_COMMITTED: &str = "committed";
 const OLD_PURGED: &str = "purged";
 
+/// The files of a store: facts, and the log.
+pub(super) const FILE: &str = "raft.redb";
+pub(super) const LOGS: [&str; 2] = ["log.0", "log.1"];
+
 /// How much of the file is kept in memory: the facts fit many times over.
 const CACHE: usize = 16 << 20;
 
@@ -110,9 +114,9 @@ impl Store {
             path: directory.display().to_string(),
             source,
         })?;
-        let db = Database::builder().set_cache_size(CACHE).create(directory.join("raft.redb"))?;
+        let db = Database::builder().set_cache_size(CACHE).create(directory.join(FILE))?;
         let file = |name| DiskFile::open(&directory.join(name)).map(|file| Box::new(file) as _);
-        let files: Files = [file("log.0")?, file("log.1")?];
+        let files: Files = [file(LOGS[0])?, file(LOGS[1])?];
         File::open(directory)?.sync_all()?;
         Self::prepare(db, files)
     }
@@ -205,6 +209,33 @@ impl Store {
         }
         Ok(write.commit()?)
     }
+}
+
+/// What a store begins with that has no log yet.
+#[derive(Debug)]
+pub(super) struct Beginning<'a> {
+    pub(super) id: NodeId,
+    pub(super) vote: Vote,
+    pub(super) snapshot: (&'a SnapshotMeta, Vec<u8>),
+    /// Where the log will go on behind.
+    pub(super) purged: LogId,
+}
+
+/// Makes the file of facts. Once it is in its place, the first opening of the store makes its log, in place
+/// of whatever is in the files of the log by then: so one rename makes the store another one.
+pub(super) fn begin(directory: &Path, beginning: Beginning<'_>) -> Result<(), StoreError> {
+    let Beginning { id, vote, snapshot: (meta, data), purged } = beginning;
+    let db = Database::builder().set_cache_size(CACHE).create(directory.join(FILE))?;
+    let write = db.begin_write()?;
+    {
+        let mut facts = write.open_table(FACTS)?;
+        facts.insert(NODE, encode(NODE, &id)?.as_slice())?;
+        facts.insert(VOTE, encode(VOTE, &vote)?.as_slice())?;
+        facts.insert(SNAPSHOT_META, encode(SNAPSHOT_META, meta)?.as_slice())?;
+        facts.insert(SNAPSHOT_DATA, data.as_slice())?;
+        facts.insert(OLD_PURGED, encode(OLD_PURGED, &purged)?.as_slice())?;
+    }
+    Ok(write.commit()?)
 }
 
 /// Makes the journal, with the log of an older version if there is one. That one is there until the
