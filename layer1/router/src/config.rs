@@ -59,6 +59,9 @@ pub struct Limits {
     pub dial: Duration,
     /// From the sent request to the head of the response.
     pub response_head: Duration,
+    /// Sent to a backend of an HTTP route and not taken: its host is gone, or it reads nothing at all of a
+    /// body that fills all buffers. A program that is busy does not count, its host's kernel takes a request.
+    pub backend_silence: Duration,
     /// A connection's handshake and the head of a request.
     pub request_head: Duration,
     /// A client connection without a request.
@@ -80,6 +83,8 @@ impl Default for Limits {
         Self {
             dial: Duration::from_secs(1),
             response_head: Duration::from_secs(600),
+            // As nginx (proxy_send_timeout).
+            backend_silence: Duration::from_secs(60),
             request_head: Duration::from_secs(60),
             idle_client: Duration::from_secs(300),
             idle_backend: Duration::from_secs(90),

@@ -64,6 +64,12 @@ fn unbound(addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Ends a connection whose other side takes nothing for so long; by itself the kernel tries again for a
+/// quarter of an hour (tcp(7)).
+pub(crate) fn give_up_after(silence: Duration, stream: &tokio::net::TcpStream) {
+    drop(SockRef::from(stream).set_tcp_user_timeout(Some(silence)));
+}
+
 /// No delay, and probes that find a peer which is gone.
 pub(crate) fn tune(stream: &tokio::net::TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);

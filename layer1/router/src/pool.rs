@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::http::RequestBody;
-use crate::listen::tune;
+use crate::listen::{give_up_after, tune};
 use crate::service::Backend;
 use crate::worker::Worker;
 
@@ -90,6 +90,7 @@ impl fmt::Debug for Pool {
 /// A fresh connection for requests, driven by the worker; one that is upgraded can be taken over.
 pub(crate) async fn connect(worker: &Arc<Worker>, backend: &Backend) -> io::Result<Sender> {
     let stream = dial(backend, worker.shared.limits.dial).await?;
+    give_up_after(worker.shared.limits.backend_silence, &stream);
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .title_case_headers(true)
         .max_header_size(worker.shared.limits.head_bytes)

@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use router_api::Route;
+use socket2::{SockFilter, SockRef};
 
 use crate::support::*;
+
+/// The instruction of a socket filter (bpf(4)) that takes so many bytes of a packet.
+const BPF_RETURN: u16 = 0x06;
 
 #[tokio::test]
 async fn requests_reach_the_backend_of_their_route() {
@@ -298,6 +302,32 @@ async fn an_operators_page_is_shown_for_503() {
             && answer.header("content-type").as_deref() == Some("text/html; charset=utf-8")
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_request_on_a_kept_connection_to_a_lost_host_is_given_up() {
+    let silence = std::time::Duration::from_secs(1);
+    let router = Router::start_with(|config| config.limits.backend_silence = silence).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let lost = listener.local_addr().unwrap();
+    router.route_to(http_route(1, "h", "web"), &[lost]).await;
+    let mut client = Connection::open(router.http()).await;
+    client.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let stream = stream.into_std().unwrap();
+    let socket = stream.try_clone().unwrap();
+    let mut backend = Connection::over(tokio::net::TcpStream::from_std(stream).unwrap());
+    backend.read_request().await.unwrap();
+    backend.write(ok("first").as_bytes()).await.unwrap();
+    assert_eq!(client.answer().await.text(), "first");
+    // As if the host were gone: nothing that arrives is taken or acknowledged.
+    let nothing = [SockFilter::new(BPF_RETURN, 0, 0, 0)];
+    SockRef::from(&socket).attach_filter(&nothing).unwrap();
+    SockRef::from(&listener).attach_filter(&nothing).unwrap();
+
+    client.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    assert_eq!(client.answer().await.status, 503);
+    drop(backend);
 }
 
 #[tokio::test]

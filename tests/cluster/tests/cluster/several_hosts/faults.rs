@@ -9,8 +9,8 @@ use host_api::Job;
 use kit_ids::{HostId, JobId};
 
 use super::whole::{
-    Downs, jobs_on, loads, logs, name, place_of, place_of_job, raft_leader, stop, until_page_on,
-    until_whole, web_on,
+    Downs, jobs_on, loads, logs, name, place_of, place_of_job, place_of_leading_scheduler,
+    raft_leader, stop, until_page_on, until_whole, web_on,
 };
 use super::{Times, WANTED, note};
 
@@ -160,12 +160,14 @@ pub(super) async fn host_comes_and_goes(cluster: &Cluster, times: Times) -> anyh
 /// Nobody restarts anything for it, and no request fails.
 pub(super) async fn processes_stand_still(cluster: &Cluster, times: Times) -> anyhow::Result<()> {
     for process in ["discoverd", "flynn-host", "scheduler"] {
-        // The discoverd that leads; daemon and scheduler of any host, leading or not.
-        let place = if process == "discoverd" {
-            let leader = raft_leader(&cluster.platform.node)?;
-            place_of(cluster, |node| Ok(node.host.ip.to_string() == leader))?
-        } else {
-            1
+        // The discoverd and the scheduler that lead; any daemon.
+        let place = match process {
+            "discoverd" => {
+                let leader = raft_leader(&cluster.platform.node)?;
+                place_of(cluster, |node| Ok(node.host.ip.to_string() == leader))?
+            }
+            "scheduler" => place_of_leading_scheduler(cluster)?,
+            _ => 1,
         };
         let (standing, rest) = (node(cluster, place)?, others(cluster, place));
         let before = everything(cluster)?;
@@ -224,8 +226,8 @@ fn everything(cluster: &Cluster) -> anyhow::Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// A host without a free byte takes no new jobs and says why; what runs there runs on, and once there is
-/// room it takes jobs again.
+/// A host without a free byte takes no new jobs and says why; what runs there runs on, others take what is
+/// wanted meanwhile, and once there is room it takes jobs again.
 pub(super) async fn disk_is_full(cluster: &mut Cluster) -> anyhow::Result<()> {
     let database = place_of_job(cluster, "postgres", "postgres")?;
     let place = (0..WANTED).find(|place| *place != database).context("three hosts")?;
@@ -244,8 +246,14 @@ pub(super) async fn disk_is_full(cluster: &mut Cluster) -> anyhow::Result<()> {
     })
     .await
     .with_context(|| reason.clone())?;
+    let on_full = web_on([full])?;
+    cluster.platform.flynn(&["-a", "hello", "scale", &format!("web={}", WANTED + 2)])?;
+    ensure!(web_on([full])? == on_full, "a job was started on a full disk");
+    let all = web_on(cluster.nodes())?;
+    ensure!(all.len() == WANTED + 2, "{all:?}");
     let after = everything(cluster)?;
     ensure!(before.is_subset(&after), "{before:?} became {after:?}");
+    cluster.platform.flynn(&["-a", "hello", "scale", &format!("web={WANTED}")])?;
     full.host.free_disk()?;
     until("jobs are taken again", async || {
         with_new_id(&job, full).is_ok_and(|job| put(full, &job).is_ok())

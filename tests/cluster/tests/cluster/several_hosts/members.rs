@@ -6,8 +6,28 @@ use cluster_tests::{Cluster, Node, binaries, until};
 use super::WANTED;
 use super::whole::{EVERYWHERE, jobs_on, loads, logs, name, stop, until_whole, web_on};
 
+/// A single host becomes three while its only job serves. What there is one of on a single host is scaled,
+/// and the app has a job on each.
+pub(super) async fn one_becomes_three(cluster: &mut Cluster) -> anyhow::Result<()> {
+    come_and_vote(cluster, WANTED).await?;
+    cluster.platform.flynn(&["-a", "controller", "scale", "web=2", "worker=2"])?;
+    let two = [
+        ("postgres", "web=2"),
+        ("gitreceive", "app=2"),
+        ("blobstore", "web=2"),
+        ("logaggregator", "app=2"),
+    ];
+    for (app, scale) in two {
+        cluster.platform.flynn(&["-a", app, "scale", scale])?;
+    }
+    let scale = format!("web={WANTED}");
+    cluster.platform.flynn(&["-a", "hello", "scale", &scale])?;
+    until_whole(cluster, "one host became three").await?;
+    vote_and_share_the_work(cluster)
+}
+
 /// Three voters, one of which leads, and a job of the app on each host.
-pub(super) async fn vote_and_share_the_work(cluster: &Cluster) -> anyhow::Result<()> {
+fn vote_and_share_the_work(cluster: &Cluster) -> anyhow::Result<()> {
     let votes: Vec<_> = cluster.nodes().map(|node| vote(cluster, &node.host.id)).collect();
     let leaders = votes.iter().filter(|vote| *vote == "peer (leader)").count();
     let peers = votes.iter().filter(|vote| *vote == "peer").count();
@@ -18,10 +38,10 @@ pub(super) async fn vote_and_share_the_work(cluster: &Cluster) -> anyhow::Result
     Ok(())
 }
 
-/// A fourth and a fifth host come and vote, under load.
-pub(super) async fn two_more_come_and_vote(cluster: &mut Cluster) -> anyhow::Result<()> {
+/// Hosts come and vote until there are so many voters, under load.
+pub(super) async fn come_and_vote(cluster: &mut Cluster, wanted: usize) -> anyhow::Result<()> {
     let loads = loads(&cluster.nodes().collect::<Vec<_>>())?;
-    for _ in 0..2 {
+    while cluster.nodes().count() < wanted {
         cluster.add().await?;
         let node = cluster.others.last().context("it was just added")?;
         until_joined(cluster, node).await?;
@@ -29,8 +49,8 @@ pub(super) async fn two_more_come_and_vote(cluster: &mut Cluster) -> anyhow::Res
         until_told(cluster, "promote", node).await?;
         until("it votes", async || vote(cluster, &node.host.id).starts_with("peer")).await?;
     }
-    let five = until("there are five voters", async || voters(cluster) == 5).await;
-    five.with_context(|| format!("{:?}\n{}", cluster.operator(&["list"]), logs(cluster)))?;
+    let all = until("all vote", async || voters(cluster) == wanted).await;
+    all.with_context(|| format!("{:?}\n{}", cluster.operator(&["list"]), logs(cluster)))?;
     stop(loads, 0)
 }
 

@@ -129,6 +129,18 @@ pub(super) fn place_of_job(cluster: &Cluster, app: &str, process: &str) -> anyho
     place_of(cluster, |node| Ok(jobs_on(node)?.iter().any(|job| name(job) == (app, process))))
 }
 
+/// The place of the host whose scheduler leads.
+pub(super) fn place_of_leading_scheduler(cluster: &Cluster) -> anyhow::Result<usize> {
+    let leader: Instance =
+        cluster.platform.node.ask(1111, "/services/controller-scheduler/leader")?;
+    let ip = leader.addr.split(':').next().unwrap_or_default();
+    place_of(cluster, |node| {
+        let jobs = jobs_on(node)?;
+        let mut own = jobs.iter().filter(|job| name(job).0 == "scheduler");
+        Ok(own.any(|job| job.internal_ip.is_some_and(|own| own.to_string() == ip)))
+    })
+}
+
 /// Load on the routers of these hosts, each asked on the host itself.
 pub(super) fn loads(nodes: &[&Node]) -> anyhow::Result<Vec<Load>> {
     nodes.iter().map(|node| Load::on(node, &format!("hello.{DOMAIN}"))).collect()
