@@ -92,6 +92,13 @@ impl History {
         (record.seen, record.answered) = (seen, now);
     }
 
+    /// Whether somebody was told that one of a round's keys took what they wrote.
+    fn has_stored(&self, round: u64) -> bool {
+        let keys = self.keys.lock().unwrap();
+        let mut records = (0..KEYS).filter_map(|n| keys.get(&key(round, n))).flatten();
+        records.any(|record| matches!(record.seen, Seen::Stored { .. }))
+    }
+
     /// Whether a key has room for what all clients may be doing.
     fn has_room(&self, key: &str) -> bool {
         let most = MOST - 3 * usize::try_from(CLIENTS).unwrap();
@@ -254,7 +261,10 @@ async fn swaps_of_metadata_fit_one_order_under_kill_pause_and_partition() {
     let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
     let mut random = StdRng::seed_from_u64(seed);
     let mut lab = Lab::running(3).await;
-    for round in 0..rounds {
+    // Each fault has keys for while it lasts and keys for after it: without a leader what is asked fails
+    // fast, and fills a key's room with nothing.
+    let all_rounds = 2 * rounds;
+    for round in 0..all_rounds {
         for n in 0..KEYS {
             lab.client(1).ensure_service(&key(round, n), ServiceConfig::default()).await.unwrap();
         }
@@ -272,15 +282,18 @@ async fn swaps_of_metadata_fit_one_order_under_kill_pause_and_partition() {
         };
         tasks.spawn_until_stop("contender", contender.run());
     }
-    for next in 1..=rounds {
+    for during in (0..all_rounds).step_by(2) {
+        round.store(during, Ordering::SeqCst);
         println!("{}", fault(&mut lab, &mut random).await);
         lab.leader().await;
-        round.store(next.min(rounds - 1), Ordering::SeqCst);
+        let after = during + 1;
+        round.store(after, Ordering::SeqCst);
+        until("swaps are stored again", async || history.has_stored(after)).await;
     }
     tasks.shutdown(PATIENCE).await;
 
     // What is there in the end is there everywhere, and counts as read.
-    for round in 0..rounds {
+    for round in 0..all_rounds {
         for key in (0..KEYS).map(|n| key(round, n)) {
             let last = Mutex::new(Version::default());
             until("one last version", async || {
@@ -302,5 +315,4 @@ async fn swaps_of_metadata_fit_one_order_under_kill_pause_and_partition() {
     }
     let total: usize = keys.values().map(Vec::len).sum();
     println!("{stored} swaps of {total} operations on {} keys fit one order", keys.len());
-    assert!(stored > 10, "SEED={seed}: the test wrote something: {stored}");
 }
