@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use crate::http::RequestBody;
 use crate::listen::{give_up_after, tune};
 use crate::service::Backend;
-use crate::worker::Worker;
+use crate::worker::{Shared, Worker};
 
 /// Seconds since the router's start; coarse, but costs nothing to read.
 pub(crate) type Tick = u64;
@@ -89,7 +89,7 @@ impl fmt::Debug for Pool {
 
 /// A fresh connection for requests, driven by the worker; one that is upgraded can be taken over.
 pub(crate) async fn connect(worker: &Arc<Worker>, backend: &Backend) -> io::Result<Sender> {
-    let stream = dial(backend, worker.shared.limits.dial).await?;
+    let stream = dial(&worker.shared, backend).await?;
     give_up_after(worker.shared.limits.backend_silence, &stream);
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .title_case_headers(true)
@@ -105,17 +105,24 @@ pub(crate) async fn connect(worker: &Arc<Worker>, backend: &Backend) -> io::Resu
     Ok(sender)
 }
 
-/// Connects to a backend.
-pub(crate) async fn dial(backend: &Backend, timeout: Duration) -> io::Result<TcpStream> {
+/// Connects to a backend, which is avoided for a while when that fails.
+pub(crate) async fn dial(shared: &Shared, backend: &Backend) -> io::Result<TcpStream> {
+    let dialled = connect_in(shared.limits.dial, backend).await;
+    match &dialled {
+        Ok(stream) => tune(stream),
+        Err(_) => backend.avoid(shared.tick()),
+    }
+    dialled
+}
+
+async fn connect_in(limit: Duration, backend: &Backend) -> io::Result<TcpStream> {
     let connect = async {
         match backend.socket {
             Some(socket) => TcpStream::connect(socket).await,
             None => TcpStream::connect(&backend.identity.addr).await,
         }
     };
-    let stream = tokio::time::timeout(timeout, connect)
+    tokio::time::timeout(limit, connect)
         .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    tune(&stream);
-    Ok(stream)
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

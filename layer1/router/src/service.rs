@@ -8,7 +8,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use routes::{Choice, InFlight};
 use tokio::sync::Notify;
 
-use crate::pool::Pool;
+use crate::pool::{Pool, Tick};
+
+/// For so many ticks a backend that could not be dialled is tried after all others: its host may be gone
+/// for longer than discovery needs to say so, and each dial into nothing costs a request a second.
+const AVOIDED: Tick = 5;
 
 /// A discovery service that routes lead to. Routes of one service share it.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(crate) struct Backend {
     /// Upgraded connections: they count as load, but nobody waits for their end.
     tunnels: AtomicU64,
     pub(crate) pool: Pool,
+    /// Tried after all others until then.
+    avoided_until: AtomicU64,
     /// Woken when the last request of a draining backend has ended.
     drained: Arc<Notify>,
 }
@@ -65,6 +71,23 @@ impl Backends {
             (true, None) => &[],
         }
     }
+
+    /// Those a route may use in the order in which one connection tries them: the sticky one first, the
+    /// others in random order, those that should be avoided last.
+    pub(crate) fn in_turn(
+        &self,
+        leader_only: bool,
+        token: Option<&str>,
+        seed: u64,
+        now: Tick,
+    ) -> Vec<Arc<Backend>> {
+        let eligible = self.eligible(leader_only);
+        let sticky = token.and_then(|token| eligible.iter().position(|b| b.token == token));
+        let order = routes::shuffled(eligible.len(), sticky, seed).into_iter();
+        let mut order: Vec<_> = order.map(|index| eligible[index].clone()).collect();
+        order.sort_by_key(|backend| backend.is_avoided(now));
+        order
+    }
 }
 
 impl Backend {
@@ -76,7 +99,17 @@ impl Backend {
     ) -> Self {
         let socket = identity.addr.parse().ok();
         let (in_flight, tunnels) = (InFlight::default(), AtomicU64::new(0));
-        Self { identity, socket, token, in_flight, tunnels, pool, drained }
+        let avoided_until = AtomicU64::new(0);
+        Self { identity, socket, token, in_flight, tunnels, pool, avoided_until, drained }
+    }
+
+    /// It could not be dialled.
+    pub(crate) fn avoid(&self, now: Tick) {
+        self.avoided_until.store(now + AVOIDED, Ordering::Relaxed);
+    }
+
+    fn is_avoided(&self, now: Tick) -> bool {
+        self.avoided_until.load(Ordering::Relaxed) > now
     }
 
     fn load(&self) -> u64 {
@@ -92,6 +125,7 @@ pub(crate) struct Search {
     backends: Arc<Backends>,
     choice: Choice,
     seed: u64,
+    now: Tick,
     /// How often the list was read anew because a chosen backend had begun to drain.
     renewals: u8,
 }
@@ -100,9 +134,9 @@ pub(crate) struct Search {
 const MAX_RENEWALS: u8 = 8;
 
 impl Search {
-    pub(crate) fn new(service: &Arc<Service>, leader_only: bool, seed: u64) -> Self {
+    pub(crate) fn new(service: &Arc<Service>, leader_only: bool, seed: u64, now: Tick) -> Self {
         let (choice, backends) = (Choice::new(seed), service.backends());
-        Self { service: service.clone(), leader_only, backends, choice, seed, renewals: 0 }
+        Self { service: service.clone(), leader_only, backends, choice, seed, now, renewals: 0 }
     }
 
     /// The next backend to try: the one of the sticky token first.
@@ -111,7 +145,8 @@ impl Search {
             let eligible = self.backends.eligible(self.leader_only);
             let sticky = token.and_then(|token| eligible.iter().position(|b| b.token == token));
             let load = |index: usize| eligible[index].load();
-            let index = self.choice.next(eligible.len(), sticky, load)?;
+            let avoided = |index: usize| eligible[index].is_avoided(self.now);
+            let index = self.choice.next(eligible.len(), sticky, avoided, load)?;
             if let Some(lease) = Lease::take(&eligible[index]) {
                 return Some(lease);
             }
@@ -185,7 +220,7 @@ mod tests {
         let (old, new) = (backend("10.0.0.1:80"), backend("10.0.0.2:80"));
         let service = Arc::new(Service::new("web"));
         service.set_backends(list(&[&old], None));
-        let mut search = Search::new(&service, false, 1);
+        let mut search = Search::new(&service, false, 1, 0);
         service.set_backends(list(&[&new], None));
         assert!(old.in_flight.drain());
         let lease = search.next(None).unwrap();
@@ -197,14 +232,37 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_that_could_not_be_dialled_comes_after_all_others_for_a_while() {
+        let all: Vec<_> = (1..=9).map(|n| backend(&format!("10.0.0.{n}:80"))).collect();
+        let service = Arc::new(Service::new("web"));
+        service.set_backends(list(&all.iter().collect::<Vec<_>>(), Some(0)));
+        for lost in &all[..6] {
+            lost.avoid(10);
+        }
+        let is_lost = |lease: &Lease| all[..6].iter().any(|one| Arc::ptr_eq(one, &lease.backend));
+        for seed in 0..50 {
+            let mut search = Search::new(&service, false, seed, 11);
+            let found = [(); 4].map(|()| search.next(Some("10.0.0.1:80")).unwrap());
+            assert_eq!(found.each_ref().map(is_lost), [false, false, false, true]);
+            let turn = service.backends().in_turn(false, Some("10.0.0.1:80"), seed, 11);
+            assert_eq!(turn.len(), all.len());
+            assert!(turn[..3].iter().all(|one| all[6..].iter().any(|good| Arc::ptr_eq(one, good))));
+            let led = Search::new(&service, true, seed, 11).next(None).unwrap();
+            assert!(Arc::ptr_eq(&led.backend, &all[0]), "better than none");
+            let later = Search::new(&service, false, seed, 15).next(Some("10.0.0.1:80")).unwrap();
+            assert!(Arc::ptr_eq(&later.backend, &all[0]));
+        }
+    }
+
+    #[test]
     fn a_sticky_token_and_a_leader_narrow_the_choice() {
         let (a, b) = (backend("10.0.0.1:80"), backend("10.0.0.2:80"));
         let service = Arc::new(Service::new("web"));
         service.set_backends(list(&[&a, &b], Some(1)));
         for seed in 0..20 {
-            let sticky = Search::new(&service, false, seed).next(Some("10.0.0.1:80")).unwrap();
+            let sticky = Search::new(&service, false, seed, 0).next(Some("10.0.0.1:80")).unwrap();
             assert!(Arc::ptr_eq(&sticky.backend, &a));
-            let led = Search::new(&service, true, seed).next(Some("10.0.0.1:80")).unwrap();
+            let led = Search::new(&service, true, seed, 0).next(Some("10.0.0.1:80")).unwrap();
             assert!(Arc::ptr_eq(&led.backend, &b), "a leader route has no other backend");
         }
         let tunnel = Lease::take(&a).unwrap().into_tunnel();

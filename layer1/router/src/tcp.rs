@@ -177,11 +177,10 @@ impl TcpRoutes {
 
     /// The first backend, in random order, that accepts.
     async fn dial_any(&self, target: &Target) -> Option<(Lease, TcpStream)> {
-        let backends = target.service.backends();
-        let eligible = backends.eligible(target.leader);
-        for index in routes::shuffled(eligible.len(), None, rand::random()) {
-            let Some(lease) = Lease::take(&eligible[index]) else { continue };
-            match dial(&lease.backend, self.inner.shared.limits.dial).await {
+        let (backends, shared) = (target.service.backends(), &self.inner.shared);
+        for backend in backends.in_turn(target.leader, None, rand::random(), shared.tick()) {
+            let Some(lease) = Lease::take(&backend) else { continue };
+            match dial(shared, &lease.backend).await {
                 Ok(stream) => return Some((lease, stream)),
                 Err(error) => tracing::debug!(service = %target.service.name,
                     backend = %lease.backend.identity.addr, %error, "backend could not be dialled"),

@@ -1,5 +1,5 @@
 //! Which backend one request tries next: the sticky one first, then the less busy of two drawn at
-//! random, never one it has tried.
+//! random, never one it has tried, and one that should be avoided only when there is no other.
 
 /// How many backends a request tries at most.
 pub const MAX_ATTEMPTS: usize = 4;
@@ -19,33 +19,49 @@ impl Choice {
     }
 
     /// The next of `count` backends to try, by index: `preferred` if it was not tried, else the one
-    /// with fewer requests of two drawn at random. None when all were tried or the attempts are
-    /// used up.
+    /// with fewer requests of two drawn at random; `avoided` ones after all others. None when all were
+    /// tried or the attempts are used up.
     pub fn next(
         &mut self,
         count: usize,
         preferred: Option<usize>,
+        avoided: impl Fn(usize) -> bool,
         in_flight: impl Fn(usize) -> u64,
     ) -> Option<usize> {
         let left = count.saturating_sub(self.attempts);
         if left == 0 || self.attempts == MAX_ATTEMPTS {
             return None;
         }
-        let fresh = preferred.filter(|index| *index < count && !self.tried().contains(index));
-        let picked = fresh.unwrap_or_else(|| self.less_busy(left, in_flight));
+        let fresh = preferred
+            .filter(|index| *index < count && !self.tried().contains(index) && !avoided(*index));
+        let picked = fresh.unwrap_or_else(|| self.less_busy(count, avoided, in_flight));
         self.remember(picked);
         Some(picked)
     }
 
-    fn less_busy(&mut self, left: usize, in_flight: impl Fn(usize) -> u64) -> usize {
+    fn less_busy(
+        &mut self,
+        count: usize,
+        avoided: impl Fn(usize) -> bool,
+        in_flight: impl Fn(usize) -> u64,
+    ) -> usize {
+        let left = count - self.attempts;
         if left == 1 {
             return self.untried(0);
         }
         let first = draw(&mut self.state, left);
         let other = draw(&mut self.state, left - 1);
         let second = if other >= first { other + 1 } else { other };
-        let (first, second) = (self.untried(first), self.untried(second));
+        let drawn = [first, second].map(|nth| self.good_from(self.untried(nth), count, &avoided));
+        let [first, second] = drawn;
         if in_flight(second) < in_flight(first) { second } else { first }
+    }
+
+    /// This backend, or the next one after it that was not tried and is not avoided; if there is none, this.
+    fn good_from(&self, drawn: usize, count: usize, avoided: impl Fn(usize) -> bool) -> usize {
+        let from = (drawn..count).chain(0..drawn);
+        let mut good = from.filter(|index| !avoided(*index) && !self.tried().contains(index));
+        good.next().unwrap_or(drawn)
     }
 
     /// The index of the `nth` backend that was not tried; `tried` is sorted.

@@ -208,15 +208,19 @@ proptest! {
     #[test]
     fn a_choice_tries_each_backend_at_most_once(
         count in 0..9_usize, seed: u64, preferred in prop::option::of(0..12_usize), loads: [u8; 9],
+        avoided: [bool; 9],
     ) {
         let mut choice = Choice::new(seed);
         let mut tried = Vec::new();
-        while let Some(index) = choice.next(count, preferred, |index| u64::from(loads[index])) {
+        let (is_avoided, load) = (|index: usize| avoided[index], |index: usize| u64::from(loads[index]));
+        while let Some(index) = choice.next(count, preferred, is_avoided, load) {
             prop_assert!(index < count && !tried.contains(&index));
+            let better = (0..count).any(|other| !avoided[other] && !tried.contains(&other));
+            prop_assert!(!(avoided[index] && better), "{} of {:?} after {:?}", index, avoided, tried);
             tried.push(index);
         }
         prop_assert_eq!(tried.len(), count.min(MAX_ATTEMPTS));
-        if let Some(preferred) = preferred.filter(|preferred| *preferred < count) {
+        if let Some(preferred) = preferred.filter(|preferred| *preferred < count && !avoided[*preferred]) {
             prop_assert_eq!(tried[0], preferred);
         }
     }
@@ -224,7 +228,7 @@ proptest! {
     #[test]
     fn the_busiest_backend_is_never_chosen_while_another_is_left(count in 2..9_usize, seed: u64) {
         let busiest = count / 2;
-        let first = Choice::new(seed).next(count, None, |index| u64::from(index == busiest));
+        let first = Choice::new(seed).next(count, None, |_| false, |index| u64::from(index == busiest));
         prop_assert!(first.is_some_and(|first| first != busiest));
     }
 
@@ -278,7 +282,7 @@ proptest! {
 fn many_draws_spread_over_all_backends() {
     let mut hits = [0_u32; 5];
     for seed in 0..5_000 {
-        hits[Choice::new(seed).next(5, None, |_| 0).unwrap()] += 1;
+        hits[Choice::new(seed).next(5, None, |_| false, |_| 0).unwrap()] += 1;
     }
     assert!(hits.iter().all(|hits| (800..1200).contains(hits)), "{hits:?}");
 }

@@ -60,7 +60,7 @@ async fn send(
     token: Option<&str>,
     mut outgoing: Request<RequestBody>,
 ) -> Result<Sent, Failure> {
-    let mut search = Search::new(&target.service, target.leader, worker.seed());
+    let mut search = Search::new(&target.service, target.leader, worker.seed(), worker.now());
     while let Some(lease) = search.next(token) {
         let backend = lease.backend.clone();
         if !target.disable_keep_alives

@@ -58,10 +58,8 @@ async fn connect(
     token: Option<&str>,
 ) -> Option<(Lease, Sender)> {
     let backends = target.service.backends();
-    let eligible = backends.eligible(target.leader);
-    let sticky = token.and_then(|token| eligible.iter().position(|b| b.token == token));
-    for index in routes::shuffled(eligible.len(), sticky, worker.seed()) {
-        let Some(lease) = Lease::take(&eligible[index]) else { continue };
+    for backend in backends.in_turn(target.leader, token, worker.seed(), worker.now()) {
+        let Some(lease) = Lease::take(&backend) else { continue };
         match pool::connect(worker, &lease.backend).await {
             Ok(sender) => return Some((lease, sender)),
             Err(error) => tracing::debug!(service = %target.service.name,
