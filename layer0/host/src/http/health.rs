@@ -28,7 +28,8 @@ pub(super) async fn health(State(host): State<Arc<Host>>) -> Result<Json<HostHea
     }))
 }
 
-fn disk(folder: &Path) -> Space {
+/// The disk of a folder; nothing where it cannot be told.
+pub(super) fn disk(folder: &Path) -> Space {
     let found = rustix::fs::statvfs(folder);
     found.map_or(Space::default(), |disk| Space {
         total: disk.f_blocks * disk.f_frsize,

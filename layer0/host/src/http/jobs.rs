@@ -14,6 +14,7 @@ use kit_http::{ApiError, Json, Query, wants_sse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::health::disk;
 use super::{event_stream, job_id, not_kept, unknown_job};
 use crate::host::Host;
 use crate::registry::AddError;
@@ -67,11 +68,33 @@ pub(super) async fn add(
         return Err(ApiError::conflict("the host is being emptied and takes no new jobs"));
     }
     let job = parse_job(&id, body)?;
+    has_disk(&host).await?;
     let id = job.id.clone();
     let reservation = host.limits(&job).reservation;
     host.registry.add(job, reservation, 0).await.map_err(add_error)?;
     runner::spawn(&host, id, Begin::Fresh(Some(permit.0)));
     Ok(Json(json!({})))
+}
+
+/// Free on the data directory's disk before a job is taken: its state, network and first lines of log many
+/// times over. A job that was taken without could not even be told to have failed.
+const ROOM: u64 = 16 << 20;
+
+async fn has_disk(host: &Host) -> Result<(), ApiError> {
+    let data_dir = host.config.data_dir.clone();
+    let looked = tokio::task::spawn_blocking(move || disk(&data_dir)).await;
+    let disk = looked.map_err(|lost| ApiError::internal(&lost))?;
+    // One that cannot be looked at is refused by the first write, not here.
+    if disk.total == 0 || disk.free >= ROOM {
+        return Ok(());
+    }
+    let (mib, dir) = (|bytes: u64| bytes >> 20, host.config.data_dir.display());
+    let text = format!(
+        "No space left on device: {dir} has {} MiB free and a new job needs {}; make room there",
+        mib(disk.free),
+        mib(ROOM)
+    );
+    Err(ApiError::service_unavailable(text))
 }
 
 /// A turn at making a job; taken before the body is read.

@@ -115,7 +115,7 @@ pub(super) async fn databases_host_is_lost(
     .await
     .with_context(|| said.clone())?;
     for node in &rest {
-        until_page_on(node).await?;
+        until_page_on(node).await.with_context(|| logs(cluster))?;
     }
     if times.long {
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;

@@ -102,7 +102,18 @@ pub(super) async fn until_page_on(node: &Node) -> anyhow::Result<()> {
         last = page_on(node);
         last.is_ok()
     });
-    there.await.with_context(|| format!("{last:?}\n{}", node.log()))
+    there.await.with_context(|| format!("{last:?}\n{}\n{}", ways(node), node.log()))
+}
+
+/// What this host knows of the app's jobs, and which of them it reaches without a router.
+fn ways(node: &Node) -> String {
+    let known: anyhow::Result<Vec<Instance>> = node.ask(1111, "/services/hello-web/instances");
+    let tried = known.as_ref().map(|known| {
+        let try_one =
+            |one: &Instance| (one.addr.clone(), node.get(&format!("http://{}/", one.addr)));
+        known.iter().map(try_one).collect::<Vec<_>>()
+    });
+    format!("{}: {tried:?}", node.host.id)
 }
 
 /// The address of the host that leads discoverd, as this host knows it.
