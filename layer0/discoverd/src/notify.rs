@@ -141,7 +141,7 @@ impl Herald {
         let Some(url) = &self.config.notify else { return };
         let body = DiscoverdConfig {
             job_id: self.config.job_id.clone(),
-            url: self.context.node.peers().join(","),
+            url: self.context.node.servers().join(","),
             dns: dns.map(|addr| addr.to_string()).unwrap_or_default(),
         };
         if let Err(error) = post(url, &body).await {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use discoverd_api::{Client, Heartbeat, Instance, Servers, ServiceConfig};
 use host_api::MemberChange;
-use kit_tasks::Tasks;
 use tokio::sync::watch;
 
 use crate::host::Host;
@@ -50,7 +49,9 @@ pub(crate) async fn publish(host: Arc<Host>) {
         let instance = Instance { meta: meta(&host), ..Instance::new("tcp", &address(&host)) };
         let heartbeat = client.announce(&tasks, SERVICE, ServiceConfig::default(), instance);
         until_other_urls(&host, &heartbeat, &mut told, &urls).await;
-        close(heartbeat, &tasks).await;
+        // The next one is for the same instance, which was there all the time.
+        heartbeat.hand_over().await;
+        tasks.stop();
     }
 }
 
@@ -68,11 +69,6 @@ async fn until_other_urls(
         }
         heartbeat.set_meta(meta(host));
     }
-}
-
-async fn close(heartbeat: Heartbeat, tasks: &Tasks) {
-    heartbeat.close().await;
-    tasks.stop();
 }
 
 async fn peers(host: Arc<Host>, client: Client) {

@@ -134,7 +134,26 @@ impl Client {
     async fn call_once<T: DeserializeOwned>(&self, request: Request) -> Result<T, ClientError> {
         let within = request.timeout.unwrap_or(self.inner.request_timeout);
         let whole = async { self.send_following(request).await?.checked().await?.json().await };
-        timed("the whole answer", within, whole).await
+        self.in_time("the whole answer", within, whole).await
+    }
+
+    /// Bounds a request's time. After one that took too long the next begins at another server: this one
+    /// may be gone without a word, and so may be all connections to it that are kept.
+    async fn in_time<T>(
+        &self,
+        what: &'static str,
+        within: Duration,
+        work: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let (current, count) = (&self.inner.current, self.inner.bases.len());
+        let at = current.load(Ordering::Relaxed);
+        let done = timed(what, within, work).await;
+        if count > 1 && matches!(done, Err(ClientError::Timeout { .. })) {
+            let next = (at + 1) % count;
+            // Another request may have seen to it already.
+            let _ = current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        done
     }
 
     /// Sends a request and gives the answer's head once it came with a 2xx status; the body is still to
@@ -142,13 +161,13 @@ impl Client {
     pub async fn send(&self, request: Request) -> Result<Response, ClientError> {
         let within = request.timeout.unwrap_or(self.inner.request_timeout);
         let checked = async { self.send_following(request).await?.checked().await };
-        timed("the answer", within, checked).await
+        self.in_time("the answer", within, checked).await
     }
 
     /// [`send`](Self::send) that gives answers of any status; redirects are followed all the same.
     pub async fn send_raw(&self, request: Request) -> Result<Response, ClientError> {
         let within = request.timeout.unwrap_or(self.inner.request_timeout);
-        timed("the answer", within, self.send_following(request)).await
+        self.in_time("the answer", within, self.send_following(request)).await
     }
 
     /// Opens a stream of events, resuming after `last_id` where the server knows how.

@@ -139,6 +139,27 @@ async fn the_next_server_is_asked_when_one_is_away() {
     assert!(client.get_json::<u32>("/").await.unwrap_err().is_connect());
 }
 
+#[tokio::test]
+async fn after_a_server_that_takes_too_long_the_next_one_is_asked() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (server, _) = start(Router::new().route("/", get(async || axum::Json(7)))).await;
+    let both = [silent.local_addr().unwrap(), server.addr()].map(|addr| format!("http://{addr}"));
+    let client = Client::builder_any(both).request_timeout(Duration::from_millis(200));
+    let client = client.build().unwrap();
+    assert!(matches!(client.get_json::<u32>("/").await, Err(ClientError::Timeout { .. })));
+    let again = async {
+        // The other one may be slow too, on a busy machine.
+        loop {
+            if let Ok(seven) = client.get_json::<u32>("/").await {
+                break seven;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, again).await.unwrap(), 7);
+    assert_eq!(client.base().authority().unwrap().as_str(), server.addr().to_string());
+    server.stop(PATIENCE).await;
+}
+
 #[derive(Debug)]
 struct Fixed(SocketAddr);
 

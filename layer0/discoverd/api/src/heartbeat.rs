@@ -1,6 +1,8 @@
 //! Keeps one instance registered: a PUT every few seconds, the DELETE at the end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kit_http::ErrorCode;
@@ -26,6 +28,8 @@ pub struct Heartbeat {
     id: InstanceId,
     wanted: watch::Sender<Instance>,
     registered: watch::Receiver<bool>,
+    /// Whether the registration outlives the task.
+    stays: Arc<AtomicBool>,
 }
 
 impl Heartbeat {
@@ -42,9 +46,11 @@ impl Heartbeat {
         let (wanted, changes) = watch::channel(instance);
         let (done, registered) = watch::channel(create.is_none());
         let service = service.to_owned();
-        let beat = Beat { client, service, create, changes, done, tasks: tasks.clone() };
+        let (stays, own) = (Arc::<AtomicBool>::default(), tasks.clone());
+        let beat =
+            Beat { client, service, create, changes, done, stays: stays.clone(), tasks: own };
         tasks.spawn("beat", beat.run());
-        Self { tasks, id, wanted, registered }
+        Self { tasks, id, wanted, registered, stays }
     }
 
     /// The instance's id.
@@ -70,6 +76,12 @@ impl Heartbeat {
         });
     }
 
+    /// Ends the heartbeats and leaves the registration to whoever goes on with it: nobody hears of that.
+    pub async fn hand_over(self) {
+        self.stays.store(true, Ordering::Relaxed);
+        self.tasks.shutdown(GOODBYE * 2).await;
+    }
+
     /// Ends the registration and waits until discoverd knows.
     pub async fn close(self) {
         self.tasks.shutdown(GOODBYE * 2).await;
@@ -83,6 +95,7 @@ struct Beat {
     create: Option<ServiceConfig>,
     changes: watch::Receiver<Instance>,
     done: watch::Sender<bool>,
+    stays: Arc<AtomicBool>,
     tasks: Tasks,
 }
 
@@ -101,7 +114,9 @@ impl Beat {
                 Ok(()) = self.changes.changed() => {}
             }
         }
-        self.goodbye().await;
+        if !self.stays.load(Ordering::Relaxed) {
+            self.goodbye().await;
+        }
     }
 
     async fn beat(&self, instance: &Instance) -> Result<(), DiscoverdError> {

@@ -51,6 +51,13 @@ impl Node {
         voters.map(|node| node.addr.clone()).collect()
     }
 
+    /// Where this machine's clients find the registry: here, and while this server is away at the voters.
+    /// Whoever begins elsewhere depends on another machine for what it could read from its own.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        let others = self.peers().into_iter().filter(|addr| *addr != self.addr);
+        std::iter::once(self.addr.clone()).chain(others).collect()
+    }
+
     /// Makes this member a voter, and waits until it knows.
     pub(crate) async fn promote(&self) -> Result<(), MembershipError> {
         self.change(Vec::new(), Change::Promote { addr: self.addr.clone() }).await?;

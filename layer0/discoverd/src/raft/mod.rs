@@ -294,9 +294,11 @@ impl Node {
         &self.addr
     }
 
-    /// Waits until this member has something to answer with: a log, or a leader that it follows.
+    /// Waits until this member has something to answer with: a log, whose voters the library knows a moment
+    /// after a start, or a leader that it follows.
     pub(crate) async fn of_use(&self) {
-        self.until(|node| node.is_founded() || node.leadership() != Leadership::Unknown).await;
+        let has_log = |node: &Self| node.is_founded() && !node.peers().is_empty();
+        self.until(|node| has_log(node) || node.leadership() != Leadership::Unknown).await;
     }
 
     /// Waits until the log has ended because its disk failed, and says how. Never returns when it ends

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use discoverd::Deps;
 use discoverd_api::{EventKind, Instance, ServiceConfig};
+use kit_tasks::Tasks;
 
 use crate::support::{HandClock, Server, config, patiently, until};
 
@@ -76,5 +77,25 @@ async fn a_restarted_server_gives_everybody_the_grace_again() {
         server.client.instances("web").await.unwrap().is_empty()
     })
     .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_registration_is_handed_over_without_anybody_hearing_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(config(dir.path())).await;
+    let (tasks, web) = (Tasks::root("host"), Instance::new("tcp", "10.0.0.1:80"));
+    let announce = || server.client.announce(&tasks, "web", ServiceConfig::default(), web.clone());
+    let first = announce();
+    first.registered().await;
+    let before = server.client.instances("web").await.unwrap();
+    first.hand_over().await;
+    assert_eq!(server.client.instances("web").await.unwrap(), before);
+    let second = announce();
+    second.registered().await;
+    let after = server.client.instances("web").await.unwrap();
+    assert_eq!((after.len(), after[0].index), (1, before[0].index), "the same registration");
+    second.close().await;
+    assert!(server.client.instances("web").await.unwrap().is_empty());
     server.stop().await;
 }

@@ -33,6 +33,8 @@ pub(crate) struct Lab {
     voters: N,
     pub(crate) timing: RaftTiming,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Where servers that are started from now on tell of themselves.
+    pub(crate) notify: Option<String>,
     links: Links,
     members: BTreeMap<N, Member>,
 }
@@ -55,6 +57,7 @@ impl Lab {
             voters,
             timing: RaftTiming { write: Duration::from_secs(10), ..RaftTiming::default() },
             clock: Arc::new(SystemClock::start()),
+            notify: None,
             links: Links::new(),
             members: BTreeMap::new(),
         }
@@ -79,6 +82,7 @@ impl Lab {
             host: self.addr(n).ip().to_string(),
             peers,
             raft: self.timing,
+            notify: self.notify.clone(),
             ..config(&self.disk(n))
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()

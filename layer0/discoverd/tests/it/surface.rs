@@ -1,6 +1,7 @@
 //! The rest of the HTTP surface: the port that HTTP shares, the servers' own endpoints, redirects' inputs,
 //! notification and shutdown.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use kit_tasks::Tasks;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::lab::Lab;
 use crate::support::{PATIENCE, Server, config, patiently, until};
 
 #[tokio::test]
@@ -79,23 +81,59 @@ async fn a_heartbeat_moves_no_index_and_a_change_does() {
     server.stop().await;
 }
 
+/// A daemon that notes what it is told.
+struct Host {
+    told: Arc<Mutex<Vec<DiscoverdConfig>>>,
+    url: String,
+    tasks: Tasks,
+}
+
+impl Host {
+    async fn start() -> Self {
+        let (told, tasks) = (Arc::<Mutex<Vec<_>>>::default(), Tasks::root("host"));
+        let note = async |State(told): State<Arc<Mutex<Vec<_>>>>, Json(config)| {
+            told.lock().unwrap().push(config);
+        };
+        let routes = Router::new().route("/host/discoverd", post(note));
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let routes = routes.with_state(Arc::clone(&told));
+        let host = kit_http::serve(&tasks, listener, routes).unwrap();
+        Self { told, url: format!("http://{}/host/discoverd", host.addr()), tasks }
+    }
+
+    async fn first_told(&self) -> DiscoverdConfig {
+        until("the notification", async || !self.told.lock().unwrap().is_empty()).await;
+        self.told.lock().unwrap()[0].clone()
+    }
+}
+
+#[tokio::test]
+async fn a_host_is_told_to_ask_its_own_server_first_whether_that_votes_or_not() {
+    let mut lab = Lab::running(3).await;
+    for n in [4, 3] {
+        let host = Host::start().await;
+        lab.notify = Some(host.url.clone());
+        if n == 3 {
+            lab.kill(n);
+        }
+        lab.start(n).await;
+        let own = lab.addr(n).to_string();
+        let others = (1..=3).map(|voter| lab.addr(voter).to_string()).filter(|addr| *addr != own);
+        let want: BTreeSet<_> = others.collect();
+        let url = host.first_told().await.url;
+        let mut told = url.split(',').map(str::to_owned);
+        assert_eq!(told.next(), Some(own), "{url}");
+        assert_eq!(told.collect::<BTreeSet<_>>(), want);
+        host.tasks.shutdown(PATIENCE).await;
+    }
+}
+
 #[tokio::test]
 async fn the_host_is_told_when_the_leader_is_known_and_when_dns_is_up() {
-    let told: Arc<Mutex<Vec<DiscoverdConfig>>> = Arc::default();
-    let host = Router::new()
-        .route(
-            "/host/discoverd",
-            post(async |State(told): State<Arc<Mutex<Vec<_>>>>, Json(config)| {
-                told.lock().unwrap().push(config);
-            }),
-        )
-        .with_state(Arc::clone(&told));
-    let tasks = Tasks::root("host");
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-    let host = kit_http::serve(&tasks, listener, host).unwrap();
+    let host = Host::start().await;
     let dir = tempfile::tempdir().unwrap();
     let settings = discoverd::Config {
-        notify: Some(format!("http://{}/host/discoverd", host.addr())),
+        notify: Some(host.url.clone()),
         dns: Some(discoverd::DnsConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             recursors: Vec::new(),
@@ -104,15 +142,14 @@ async fn the_host_is_told_when_the_leader_is_known_and_when_dns_is_up() {
         ..config(dir.path())
     };
     let server = Server::start(settings).await;
-    until("the notification", async || !told.lock().unwrap().is_empty()).await;
     let want = DiscoverdConfig {
         job_id: "host1-j".to_owned(),
         url: server.addr().to_string(),
         dns: server.running.addrs[1].to_string(),
     };
-    assert_eq!(told.lock().unwrap()[0], want);
+    assert_eq!(host.first_told().await, want);
     server.stop().await;
-    tasks.shutdown(PATIENCE).await;
+    host.tasks.shutdown(PATIENCE).await;
 }
 
 #[tokio::test]

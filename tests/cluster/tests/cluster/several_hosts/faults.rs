@@ -93,14 +93,16 @@ async fn leader_apart_from(cluster: &Cluster, place: usize) -> anyhow::Result<us
     Ok(found)
 }
 
-/// The database's host ends. Apps serve on, the control plane says what is missing, and is whole when the
-/// host is back.
+/// The database's host ends, until it is announced down, and no other host is. Apps serve on, the control
+/// plane says what is missing, and is whole when the host is back.
 pub(super) async fn databases_host_is_lost(
     cluster: &mut Cluster,
     times: Times,
 ) -> anyhow::Result<()> {
     let place = place_of_job(cluster, "postgres", "postgres")?;
-    let loads = loads(&others(cluster, place))?;
+    let lost = format!("{}:1113", node(cluster, place)?.host.ip);
+    let (loads, downs) =
+        (loads(&others(cluster, place))?, Downs::of("flynn-host", others(cluster, place)[0])?);
     let started = Instant::now();
     cluster.node_mut(place)?.turn_off()?;
     let rest = others(cluster, place);
@@ -117,6 +119,7 @@ pub(super) async fn databases_host_is_lost(
     for node in &rest {
         until_page_on(node).await.with_context(|| logs(cluster))?;
     }
+    downs.until_down(&lost).await.with_context(|| logs(cluster))?;
     if times.long {
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     }
@@ -124,6 +127,8 @@ pub(super) async fn databases_host_is_lost(
     cluster.node_mut(place)?.start_daemon().await?;
     let back = Instant::now();
     until_whole(cluster, "the database's host was lost").await?;
+    let down = downs.stop()?;
+    ensure!(down == BTreeSet::from([lost]), "hosts announced down: {down:?}");
     note(&format!(
         "whole {:.1} s after the host was back from {:.1} s",
         back.elapsed().as_secs_f32(),

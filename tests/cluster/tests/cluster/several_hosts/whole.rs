@@ -173,7 +173,7 @@ pub(super) fn logs(cluster: &Cluster) -> String {
     cluster.nodes().map(|node| format!("{}:\n{}\n", node.host.id, node.log())).collect()
 }
 
-/// Instances of the app that are announced down, as one host hears it.
+/// Instances of a service that are announced down, as one host hears it.
 #[derive(Debug)]
 pub(super) struct Downs {
     seen: Arc<Mutex<BTreeSet<String>>>,
@@ -182,13 +182,18 @@ pub(super) struct Downs {
 }
 
 impl Downs {
-    /// Starts listening at a host's own discoverd.
+    /// Starts listening at a host's own discoverd: to the app's web jobs.
     pub(super) fn on(node: &Node) -> anyhow::Result<Self> {
+        Self::of("hello-web", node)
+    }
+
+    /// Starts listening at a host's own discoverd.
+    pub(super) fn of(service: &'static str, node: &Node) -> anyhow::Result<Self> {
         let (seen, (end, ended)) = (Arc::<Mutex<BTreeSet<String>>>::default(), oneshot::channel());
         let heard = Arc::clone(&seen);
         let listen = async move {
             let client = Client::new(&Servers::parse("http://127.0.0.1:1111"))?;
-            let mut watch = client.watch("hello-web");
+            let mut watch = client.watch(service);
             let hear = async {
                 loop {
                     let event = watch.next().await;
@@ -210,6 +215,12 @@ impl Downs {
             runtime.block_on(listen)
         };
         Ok(Self { seen, thread: in_namespace(node.network()?, run)?, end })
+    }
+
+    /// Waits until this one is announced down.
+    pub(super) async fn until_down(&self, addr: &str) -> anyhow::Result<()> {
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(addr);
+        until(&format!("{addr} is announced down"), async || seen()).await
     }
 
     /// What was announced down.
