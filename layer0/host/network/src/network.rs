@@ -9,6 +9,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{MutexGuard, PoisonError};
 
 use kit_clock::{Clock as _, Mono, SystemClock};
@@ -36,6 +37,9 @@ pub struct Network {
     /// Addresses whose rules are being loaded; they stay here when the caller goes meanwhile, for then
     /// nobody knows what was loaded.
     loading: std::sync::Mutex<BTreeSet<Ipv4Addr>>,
+    /// Whether the kernel may lack rules that the state asks for: a caller went, or something failed, in
+    /// between. Who comes next sees to it, also if there is nothing new.
+    behind: AtomicBool,
 }
 
 /// What [`Network::restore`] found.
@@ -94,7 +98,8 @@ impl Network {
         forget_what_is_gone(&config, &mut state, clock.mono()).await?;
         let nft = Nft::new(config.nft.clone());
         let (state, loading) = (Mutex::new(state), Default::default());
-        let network = Self { config, clock, store, nft, state, loading };
+        let behind = AtomicBool::new(false);
+        let network = Self { config, clock, store, nft, state, loading, behind };
         let state = network.state.lock().await;
         network.save(&state).await?;
         network.load_all_rules(&state).await?;
@@ -139,25 +144,23 @@ impl Network {
     ) -> Result<(), NetworkError> {
         let mut state = self.state.lock().await;
         let hosts: BTreeSet<_> = hosts.into_iter().collect();
-        if state.known_hosts.iter().copied().eq(hosts.iter().copied()) {
+        if state.known_hosts.iter().copied().eq(hosts.iter().copied()) && !self.is_behind() {
             return Ok(());
         }
         state.known_hosts = hosts.into_iter().collect();
-        self.save(&state).await?;
         let rules = ruleset::known_hosts(&self.config, &self.known_hosts(&state));
-        Ok(self.nft.load(&rules).await?)
+        self.follow(&state, Some(&rules)).await
     }
 
     /// Says how other hosts' jobs are reached, and by which hosts. The rules are replaced in one step; open
     /// connections stay.
     pub async fn set_overlay(&self, overlay: Overlay) -> Result<(), NetworkError> {
         let mut state = self.state.lock().await;
-        if state.overlay.as_ref() == Some(&overlay) {
+        if state.overlay.as_ref() == Some(&overlay) && !self.is_behind() {
             return Ok(());
         }
         state.overlay = Some(overlay);
-        self.save(&state).await?;
-        self.load_all_rules(&state).await
+        self.follow(&state, None).await
     }
 
     /// Gives a job an address and a namespace. A job that has one already gets the same again. After
@@ -198,12 +201,10 @@ impl Network {
     ) -> Result<(), NetworkError> {
         let mut state = self.state.lock().await;
         let changed = state.addresses.allow(job, allow.into_iter().collect());
-        let Some((before, after)) = changed.filter(|(before, after)| before != after) else {
-            return Ok(());
-        };
-        self.save(&state).await?;
+        let changed = changed.filter(|(before, after)| before != after || self.is_behind());
+        let Some((before, after)) = changed else { return Ok(()) };
         let rules = ruleset::allow(&self.config, &before, &after);
-        Ok(self.nft.load(&rules).await?)
+        self.follow(&state, Some(&rules)).await
     }
 
     /// Prepares what the next job will need and no job has.
@@ -376,6 +377,23 @@ impl Network {
         let registered = state.known_hosts.iter().copied();
         let with_subnet = state.overlay.iter().flat_map(|overlay| overlay.hosts.iter().copied());
         registered.chain(with_subnet).chain([self.config.external_ip]).collect()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a changed state and has the kernel follow: by these rules, or by all where there are none or an
+    /// earlier change was left halfway.
+    async fn follow(&self, state: &Durable, rules: Option<&str>) -> Result<(), NetworkError> {
+        let was_behind = self.behind.swap(true, Ordering::Relaxed);
+        self.save(state).await?;
+        match rules.filter(|_| !was_behind) {
+            Some(rules) => self.nft.load(rules).await?,
+            None => self.load_all_rules(state).await?,
+        }
+        self.behind.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn load_all_rules(&self, state: &Durable) -> Result<(), NetworkError> {
