@@ -105,7 +105,11 @@ async fn app(cluster: &Cluster) -> anyhow::Result<()> {
     let port = json!({"port": 8080, "proto": "tcp", "service": {
         "name": "hello-web", "create": true, "check": {"type": "tcp"}}});
     let web = json!({"args": ["/bin/test-apps", "hello"], "ports": [port]});
-    let little = json!({"memory": {"request": 16 << 20, "limit": 64 << 20}});
+    // A sleeper does nothing: memory bounds how many there are, not the processor it would be promised.
+    let little = json!({
+        "memory": {"request": 16 << 20, "limit": 64 << 20},
+        "cpu": {"request": 1, "limit": 1000},
+    });
     let sleeper = json!({"args": ["/bin/test-apps", "signal"], "resources": little});
     cluster.platform.app("hello", &json!({ "web": web, "sleeper": sleeper })).await?;
     cluster.platform.flynn(&["-a", "hello", "scale", "web=1"])?;
