@@ -17,8 +17,11 @@ const COLUMNS: &str = "cluster_id, uuid::text AS uuid, host_id, app_id::text AS 
      release_id::text AS release_id, type, state, args, volumes, meta, exit_status, host_error, run_at, \
      restarts, created_at, updated_at";
 
-/// Ended jobs that a list holds besides those that are active.
+/// Of an app's jobs a list holds those that are active and, up to so many, the newest.
 const MAX_LISTED: i64 = 1000;
+
+/// Jobs that are not over.
+const IS_ACTIVE: &str = "state IN ('pending', 'starting', 'up', 'stopping')";
 
 /// The states that can be recorded: a blocked job stays pending on record.
 const RECORDED: [&str; 7] = ["pending", "starting", "up", "stopping", "down", "crashed", "failed"];
@@ -52,7 +55,10 @@ pub(crate) async fn list_of_app(
     let client = controller.client().await?;
     let app = apps::find_id(&client, &app).await?;
     let query = format!(
-        "SELECT {COLUMNS} FROM jobs WHERE app_id = $1::text::uuid ORDER BY created_at DESC LIMIT $2"
+        "SELECT {COLUMNS} FROM jobs WHERE uuid IN ( \
+           SELECT uuid FROM jobs WHERE app_id = $1::text::uuid AND {IS_ACTIVE} UNION \
+           (SELECT uuid FROM jobs WHERE app_id = $1::text::uuid ORDER BY created_at DESC LIMIT $2)) \
+         ORDER BY created_at DESC"
     );
     let found = client.query(&query, &[&app.as_str(), &MAX_LISTED]).await?;
     Ok(Json(found.iter().map(from_row).collect::<Result<_, _>>()?))
@@ -68,10 +74,7 @@ pub(crate) async fn get(
 
 /// `GET /active-jobs`
 pub(crate) async fn list_active(State(controller): State<Controller>) -> Answer<Json<Vec<Job>>> {
-    let query = format!(
-        "SELECT {COLUMNS} FROM jobs WHERE state IN ('pending', 'starting', 'up', 'stopping') \
-         ORDER BY updated_at DESC"
-    );
+    let query = format!("SELECT {COLUMNS} FROM jobs WHERE {IS_ACTIVE} ORDER BY updated_at DESC");
     let found = controller.client().await?.query(&query, &[]).await?;
     Ok(Json(found.iter().map(from_row).collect::<Result<_, _>>()?))
 }

@@ -244,3 +244,24 @@ async fn jobs_keep_what_their_first_record_said() {
     assert_eq!(server.get("/active-jobs").await.body, "[]");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_job_that_runs_is_listed_however_many_came_and_went_after_it() {
+    let server = Server::start().await;
+    let (app, release) = demo(&server).await;
+    let uuid = "0f0e0d0c-1111-4222-8333-abcdefabcdef";
+    let job = format!(
+        r#"{{"uuid":"{uuid}","app":"{app}","release":"{release}","type":"web","state":"up"}}"#
+    );
+    assert_eq!(server.put(&format!("/apps/demo/jobs/{uuid}"), &job).await.status, 200);
+    let ended = format!(
+        "INSERT INTO jobs (uuid, app_id, release_id, type, state) \
+         SELECT gen_random_uuid(), '{app}', '{release}', 'web', 'down' FROM generate_series(1, 1500)"
+    );
+    server.sql(&ended).await;
+    let listed = server.get("/apps/demo/jobs").await.json();
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), 1001);
+    assert_eq!(listed.last().unwrap()["uuid"], uuid);
+    server.stop().await;
+}
