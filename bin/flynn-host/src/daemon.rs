@@ -65,6 +65,9 @@ pub(crate) struct DaemonArgs {
     /// Do not restart jobs.
     #[arg(long)]
     no_resurrect: bool,
+    /// Send all packets between jobs through bridge and firewall, where other rules of this machine see them.
+    #[arg(long)]
+    no_fast_path: bool,
     /// How many jobs may be in the making at one time.
     #[arg(long, default_value_t = 4)]
     max_job_concurrency: usize,
@@ -221,6 +224,7 @@ fn network_config(
         bridge: args.bridge_name.parse()?,
         table: args.nft_table.parse()?,
         guarded_ports: defaults.guarded_ports.iter().copied().chain([args.http_port]).collect(),
+        fast_path: !args.no_fast_path,
         ..defaults
     })
 }

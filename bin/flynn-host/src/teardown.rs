@@ -38,6 +38,7 @@ pub(crate) async fn run(args: TeardownArgs) -> anyhow::Result<()> {
     let config = host_network::Config {
         bridge: args.bridge_name.parse()?,
         table: args.nft_table.parse()?,
+        fast_path: false,
         ..defaults
     };
     let network = host_network::Network::open(config).await.context("cannot open the network")?;

@@ -29,6 +29,8 @@ use crate::volumes::{VolumeError, Volumes};
 
 /// How often the disk is looked at for layers to forget.
 const COLLECT_EVERY: Duration = Duration::from_secs(60);
+/// How long packets to other hosts may go the long way after their tunnel was made.
+const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 /// How long a start waits to write the bridge that it had.
 const STOP_GRACE: Duration = Duration::from_secs(20);
 
@@ -135,6 +137,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Daemon, StartError> {
     tasks.spawn_until_stop("registration", crate::registration::serve(host.clone()));
     tasks.spawn_until_stop("collect layers", collect(host.clone()));
     tasks.spawn_until_stop("prepare for jobs", keep_ready(host.clone()));
+    tasks.spawn_until_stop("follow the tunnel", follow_tunnel(host.clone()));
     tracing::info!(url = %host.url, id = %host.config.id, "host is up");
     Ok(Daemon { running: Running { addrs, tasks }, host })
 }
@@ -213,6 +216,14 @@ async fn keep_ready(host: Arc<Host>) {
         if let Err(error) = host.nets.make_ready().await {
             tracing::warn!(%error, "firewall program not started ahead");
         }
+    }
+}
+
+/// The overlay makes the tunnel's device after it has told the daemon of it, and anew when it must.
+async fn follow_tunnel(host: Arc<Host>) {
+    loop {
+        host.nets.follow_tunnel().await;
+        tokio::time::sleep(FOLLOW_EVERY).await;
     }
 }
 

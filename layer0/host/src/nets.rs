@@ -27,6 +27,8 @@ pub trait Nets: Send + Sync + fmt::Debug {
     async fn set_known_hosts(&self, hosts: Vec<Ipv4Addr>) -> Result<(), NetworkError>;
     /// The way to their jobs.
     async fn set_overlay(&self, overlay: Overlay) -> Result<(), NetworkError>;
+    /// Takes notice of the device that leads there, which somebody else makes.
+    async fn follow_tunnel(&self) {}
 }
 
 #[async_trait]
@@ -51,5 +53,8 @@ impl Nets for Network {
     }
     async fn set_overlay(&self, overlay: Overlay) -> Result<(), NetworkError> {
         Self::set_overlay(self, overlay).await
+    }
+    async fn follow_tunnel(&self) {
+        Self::follow_tunnel(self).await;
     }
 }

@@ -38,6 +38,8 @@ pub struct Config {
     /// How long an address rests before another app gets it: the time after which every router has
     /// surely dropped it.
     pub quarantine: Duration,
+    /// Whether packets between jobs may take the short way, where the kernel has one.
+    pub fast_path: bool,
     /// The nft program; a bare name is looked for in the system's directories.
     pub nft: PathBuf,
 }
@@ -62,6 +64,7 @@ impl Config {
             guarded_ports: BTreeSet::from([1111, 1113, 5002]),
             guarded_udp_ports: BTreeSet::from([8472]),
             quarantine: Duration::from_secs(60),
+            fast_path: true,
             nft: PathBuf::from("nft"),
         }
     }

@@ -20,6 +20,7 @@
 mod addresses;
 mod config;
 mod durable;
+mod fastpath;
 mod forwarding;
 mod job;
 mod link;

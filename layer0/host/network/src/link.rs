@@ -2,14 +2,22 @@
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use kit_bpf::Program;
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+};
+use rtnetlink::packet_route::tc::{
+    TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
 };
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
@@ -179,6 +187,71 @@ pub(crate) async fn bring_up(handle: &Handle, name: &str) -> Result<(), LinkErro
     let index = index_of(handle, name).await?;
     let up = LinkUnspec::new_with_index(index).up().build();
     request("bring up link", name, handle.link().set(up).execute()).await
+}
+
+/// The index of a link, if there is one of this name.
+pub(crate) async fn find_index(handle: &Handle, name: &str) -> Result<Option<u32>, LinkError> {
+    Ok(find(handle, name).await?.map(|link| link.header.index))
+}
+
+/// Has a program decide about all IPv4 packets that come in over a link, in the place of the one that did:
+/// there is no moment without.
+pub(crate) async fn decide(handle: &Handle, index: u32, by: &Program) -> Result<(), LinkError> {
+    const PRIORITY: u16 = 1;
+    const IPV4: u16 = 0x0800;
+    let object = format!("link {index}");
+    match handle.qdisc().add(index as i32).ingress().execute().await {
+        Err(error) if is_errno(&error, Errno::EXIST) => {}
+        other => refused("prepare filters of", &object, other)?,
+    }
+    let mut filter = TcMessage::with_index(index as i32);
+    filter.header.parent = TcHandle { major: u16::MAX, minor: TcHandle::MIN_INGRESS };
+    filter.header.handle = TcHandle { major: 0, minor: 1 };
+    filter.header.info = TcHandle { major: PRIORITY, minor: IPV4.to_be() }.into();
+    let program = by.as_fd().as_raw_fd() as u32;
+    let options = [
+        TcFilterBpfOption::ProgFd(program),
+        TcFilterBpfOption::ProgName("flynn".to_owned()),
+        TcFilterBpfOption::Flags(TcBpfFlags::DirectAction),
+    ];
+    filter.attributes = vec![
+        TcAttribute::Kind(TcFilterBpf::KIND.to_owned()),
+        TcAttribute::Options(options.map(TcOption::Bpf).into()),
+    ];
+    let message = RouteNetlinkMessage::NewTrafficFilter(filter);
+    refused("filter", &object, tell(handle, message, NLM_F_CREATE | NLM_F_REPLACE).await)
+}
+
+/// Takes out what [`decide`] put in; nothing being there is success.
+pub(crate) async fn undecide(handle: &Handle, index: u32) -> Result<(), LinkError> {
+    let mut request = handle.qdisc().del(index as i32);
+    let header = &mut request.message_mut().header;
+    (header.parent, header.handle) = (TcHandle::INGRESS, TcHandle { major: u16::MAX, minor: 0 });
+    match request.execute().await {
+        Err(error) if [Errno::NOENT, Errno::INVAL].iter().any(|none| is_errno(&error, *none)) => {
+            Ok(())
+        }
+        other => refused("remove filters of", &format!("link {index}"), other),
+    }
+}
+
+/// A request that rtnetlink has no builder for.
+async fn tell(
+    handle: &Handle,
+    message: RouteNetlinkMessage,
+    flags: u16,
+) -> Result<(), rtnetlink::Error> {
+    let mut request = NetlinkMessage::from(message);
+    request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+    let mut answers = handle.clone().request(request)?;
+    while let Some(answer) = answers.next().await {
+        if let NetlinkPayload::Error(error) = answer.payload
+            && error.code.is_some()
+        {
+            return Err(rtnetlink::Error::NetlinkError(error));
+        }
+    }
+    Ok(())
 }
 
 /// Inside a job's namespace: loopback, address and default route.

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use crate::addresses::{Lease, NoAddress};
 use crate::config::Config;
 use crate::durable::{Durable, Store};
+use crate::fastpath::FastPath;
 use crate::job::{Endpoint, JobNetwork, JobRequest};
 use crate::link::{self, LinkError};
 use crate::nft::{Nft, NftError};
@@ -33,6 +34,7 @@ pub struct Network {
     clock: SystemClock,
     store: Store,
     nft: Nft,
+    fast_path: FastPath,
     state: Mutex<Durable>,
     /// Addresses whose rules are being loaded; they stay here when the caller goes meanwhile, for then
     /// nobody knows what was loaded.
@@ -99,10 +101,13 @@ impl Network {
         let nft = Nft::new(config.nft.clone());
         let (state, loading) = (Mutex::new(state), Default::default());
         let behind = AtomicBool::new(false);
-        let network = Self { config, clock, store, nft, state, loading, behind };
+        let fast_path = FastPath::open(&config);
+        let network = Self { config, clock, store, nft, fast_path, state, loading, behind };
         let state = network.state.lock().await;
         network.save(&state).await?;
         network.load_all_rules(&state).await?;
+        let leases: Vec<_> = state.addresses.leases().values().cloned().collect();
+        network.fast_path.take_over(&leases, state.overlay.as_ref(), state.subnet).await;
         drop(state);
         Ok(network)
     }
@@ -128,7 +133,9 @@ impl Network {
         })
         .await?;
         forwarding::set(true).map_err(io_error("turn on ip_forward"))?;
-        forwarding::set_up_bridge(&self.config.bridge).map_err(io_error("set up the bridge"))
+        forwarding::set_up_bridge(&self.config.bridge).map_err(io_error("set up the bridge"))?;
+        self.fast_path.follow(state.overlay.as_ref(), state.subnet).await;
+        Ok(())
     }
 
     /// The subnet, if the host has one.
@@ -160,7 +167,16 @@ impl Network {
             return Ok(());
         }
         state.overlay = Some(overlay);
-        self.follow(&state, None).await
+        self.follow(&state, None).await?;
+        self.fast_path.follow(state.overlay.as_ref(), state.subnet).await;
+        Ok(())
+    }
+
+    /// Finds the device that leads to other hosts, which somebody else makes, after this host was told of it
+    /// or anew. Until then packets to other hosts' jobs go the long way. To be called now and then.
+    pub async fn follow_tunnel(&self) {
+        let state = self.state.lock().await;
+        self.fast_path.follow(state.overlay.as_ref(), state.subnet).await;
     }
 
     /// Gives a job an address and a namespace. A job that has one already gets the same again. After
@@ -298,6 +314,7 @@ impl Network {
         let (loaded, inside) = tokio::join!(load, inside);
         loaded?;
         inside.map_err(io_error("enter the job's namespace"))??;
+        self.fast_path.add(std::slice::from_ref(lease)).await;
         let veth = network.veth.as_str();
         Ok(link::with_netlink(async |handle| link::bring_up(&handle, veth).await).await?)
     }
@@ -306,6 +323,7 @@ impl Network {
     async fn demolish(&self, state: &mut Durable, job: &JobId) -> Result<(), NetworkError> {
         let Some(lease) = state.addresses.leases().get(job).cloned() else { return Ok(()) };
         let veth = link::veth_name(&self.config.veth_prefix, lease.ip);
+        self.fast_path.remove(lease.ip);
         link::with_netlink(async |handle| link::delete(&handle, &veth).await).await?;
         self.nft.load(&ruleset::detach(&self.config, &lease)).await?;
         unpin(self.pin(job)).await?;

@@ -23,9 +23,21 @@ pub struct RangeError(String);
 impl Range {
     /// The block of this length that `ip` lies in; the length is at most 32.
     pub fn around(ip: Ipv4Addr, prefix_len: u8) -> Option<Self> {
-        let host_bits = 32_u32.checked_sub(u32::from(prefix_len))?;
-        let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
-        Some(Self { first: Ipv4Addr::from(u32::from(ip) & mask), prefix_len })
+        (prefix_len <= 32).then(|| {
+            let whole = Self { first: ip, prefix_len };
+            Self { first: ip & whole.mask(), prefix_len }
+        })
+    }
+
+    /// Its first address.
+    pub(crate) fn first(self) -> Ipv4Addr {
+        self.first
+    }
+
+    /// What all its addresses share.
+    pub(crate) fn mask(self) -> Ipv4Addr {
+        let host_bits = u32::from(32_u8.saturating_sub(self.prefix_len));
+        Ipv4Addr::from(u32::MAX.checked_shl(host_bits).unwrap_or(0))
     }
 }
 

@@ -307,13 +307,13 @@ fn bridge_chains(config: &Config, subnet: Subnet, crossing: &Crossing) -> String
 
 /// The labels: DSCP values for whose a packet between hosts is. Of the codes for local use (RFC 2474, pool 3), such
 /// that the kernel gives them the priority of ordinary packets.
-mod label {
+pub(crate) mod label {
     /// System jobs, and hosts themselves.
-    pub(super) const SYSTEM: u8 = 9;
+    pub(crate) const SYSTEM: u8 = 9;
     /// Jobs of people.
-    pub(super) const USER: u8 = 17;
+    pub(crate) const USER: u8 = 17;
     /// Builds.
-    pub(super) const BACKGROUND: u8 = 25;
+    pub(crate) const BACKGROUND: u8 = 25;
 }
 
 /// The rules about packets from host to host, as they stand in the chains of the bridge; empty where

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use crate::overlay::Range;
+
 /// The bridge's address inside the block of addresses that a host's jobs get theirs from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -59,6 +61,11 @@ impl Subnet {
     /// The last address, which nobody has.
     pub fn broadcast(self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.bridge_ip) | !self.mask())
+    }
+
+    /// All its addresses.
+    pub(crate) fn range(self) -> Range {
+        Range::around(self.bridge_ip, self.prefix_len).expect("a prefix length of at most 30")
     }
 
     /// Whether a job may have `ip`.

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
+
+use kit_bpf::Register::{R0, R1, R2, R3, R4, R5, R6};
+use kit_bpf::{Assembler, Instruction, Kind, Program, Register, Width};
 
 use crate::container::STANDARD_DEVICES;
 use crate::protocol::{Device, DeviceKind};
@@ -58,95 +59,43 @@ impl fmt::Display for DeviceRule {
 /// Lets the group at `dir` open only what `rules` say. The filter lives as long as the group.
 pub(super) fn attach(dir: &Path, rules: &[DeviceRule]) -> io::Result<()> {
     let group = File::open(dir)?;
-    let program = load(&program(rules))?;
-    let attr = AttachAttr {
-        target_fd: group.as_raw_fd() as u32,
-        program_fd: program.as_raw_fd() as u32,
-        attach_type: BPF_CGROUP_DEVICE,
-        flags: 0,
-    };
-    bpf(BPF_PROG_ATTACH, &attr).map(drop)
+    Ok(load(rules)?.guard_devices(&group)?)
 }
 
-const BPF_PROG_LOAD: i32 = 5;
-const BPF_PROG_ATTACH: i32 = 8;
-const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
-const BPF_CGROUP_DEVICE: u32 = 6;
+fn load(rules: &[DeviceRule]) -> io::Result<Program> {
+    Ok(Program::load(Kind::Devices, "flynn_devices", &program(rules)?)?)
+}
 
 const ACCESS_MKNOD: i32 = 1;
 const ACCESS_READ: i32 = 2;
 const ACCESS_WRITE: i32 = 4;
 const ACCESS_ALL: i32 = 7;
 
-#[repr(C)]
-struct LoadAttr {
-    program_type: u32,
-    count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-}
-
-#[repr(C)]
-struct AttachAttr {
-    target_fd: u32,
-    program_fd: u32,
-    attach_type: u32,
-    flags: u32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Instruction {
-    code: u8,
-    registers: u8,
-    offset: i16,
-    value: i32,
-}
-
-const fn instruction(code: u8, dst: u8, src: u8, offset: i16, value: i32) -> Instruction {
-    Instruction { code, registers: dst | (src << 4), offset, value }
-}
-
-const LOAD_WORD: u8 = 0x61;
-const MOVE: u8 = 0xb7;
-const MOVE_REGISTER: u8 = 0xbf;
-const AND: u8 = 0x57;
-const SHIFT_RIGHT: u8 = 0x77;
-const JUMP_NOT_EQUAL: u8 = 0x55;
-const EXIT: u8 = 0x95;
-
-const ANSWER: u8 = 0;
-const CONTEXT: u8 = 1;
-const ACCESS: u8 = 2;
-const KIND: u8 = 3;
-const MAJOR: u8 = 4;
-const MINOR: u8 = 5;
-const SCRATCH: u8 = 6;
+const ACCESS: Register = R2;
+const KIND: Register = R3;
+const MAJOR: Register = R4;
+const MINOR: Register = R5;
+const SCRATCH: Register = R6;
 
 /// Registers from the kernel's `{access << 16 | kind, major, minor}`, then one block per rule that
 /// falls through to the next when it does not match.
-fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
-    let mut all = vec![
-        instruction(LOAD_WORD, ACCESS, CONTEXT, 0, 0),
-        instruction(MOVE_REGISTER, KIND, ACCESS, 0, 0),
-        instruction(AND, KIND, 0, 0, 0xffff),
-        instruction(SHIFT_RIGHT, ACCESS, 0, 0, 16),
-        instruction(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
-        instruction(LOAD_WORD, MINOR, CONTEXT, 8, 0),
-    ];
+fn program(rules: &[DeviceRule]) -> io::Result<Vec<Instruction>> {
+    let mut code = Assembler::new();
+    code.load(Width::Word, ACCESS, R1, 0);
+    code.copy(KIND, ACCESS);
+    code.and(KIND, 0xffff);
+    code.shift_right(ACCESS, 16);
+    code.load(Width::Word, MAJOR, R1, 4);
+    code.load(Width::Word, MINOR, R1, 8);
     for rule in rules {
-        all.extend(block(rule));
+        block(&mut code, rule);
     }
-    all.extend([instruction(MOVE, ANSWER, 0, 0, 0), instruction(EXIT, 0, 0, 0, 0)]);
-    all
+    code.set(R0, 0);
+    code.exit();
+    code.finish().map_err(io::Error::other)
 }
 
-fn block(rule: &DeviceRule) -> Vec<Instruction> {
+fn block(code: &mut Assembler, rule: &DeviceRule) {
     let kind = match rule.kind {
         DeviceKind::Block => 1,
         DeviceKind::Char => 2,
@@ -159,46 +108,19 @@ fn block(rule: &DeviceRule) -> Vec<Instruction> {
             _ => 0,
         }
     });
-    let mut tests = vec![(KIND, kind)];
-    tests.extend(rule.major.map(|major| (MAJOR, major as i32)));
-    tests.extend(rule.minor.map(|minor| (MINOR, minor as i32)));
-    let mut block = vec![
-        instruction(MOVE_REGISTER, SCRATCH, ACCESS, 0, 0),
-        instruction(AND, SCRATCH, 0, 0, ACCESS_ALL & !allowed),
-    ];
-    tests.push((SCRATCH, 0));
-    let mut left = tests.len() as i16;
-    for (register, value) in tests {
-        left -= 1;
-        // Over the remaining tests and the two instructions that say yes.
-        block.push(instruction(JUMP_NOT_EQUAL, register, 0, left + 2, value));
+    let next = code.label();
+    code.copy(SCRATCH, ACCESS);
+    code.and(SCRATCH, ACCESS_ALL & !allowed);
+    code.if_not_equal(KIND, kind, next);
+    for (register, number) in [(MAJOR, rule.major), (MINOR, rule.minor)] {
+        if let Some(number) = number {
+            code.if_not_equal(register, number as i32, next);
+        }
     }
-    block.extend([instruction(MOVE, ANSWER, 0, 0, 1), instruction(EXIT, 0, 0, 0, 0)]);
-    block
-}
-
-fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
-    let license = c"BSD";
-    let attr = LoadAttr {
-        program_type: BPF_PROG_TYPE_CGROUP_DEVICE,
-        count: program.len() as u32,
-        instructions: program.as_ptr() as u64,
-        license: license.as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-        kernel_version: 0,
-        flags: 0,
-    };
-    let fd = bpf(BPF_PROG_LOAD, &attr)?;
-    // SAFETY: the kernel gave us a fresh descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn bpf<T>(command: i32, attr: &T) -> io::Result<i32> {
-    // SAFETY: `attr` is a plain structure valid for its size, and what it points to outlives the call.
-    let done = unsafe { libc::syscall(libc::SYS_bpf, command, attr, mem::size_of::<T>()) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done as i32) }
+    code.if_not_equal(SCRATCH, 0, next);
+    code.set(R0, 1);
+    code.exit();
+    code.place(next);
 }
 
 #[cfg(test)]
@@ -227,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_program_lets_through_what_the_rules_say() {
-        load(&program(&rules(&[]))).unwrap();
+        load(&rules(&[])).unwrap();
         let Some(unified) = crate::cgroup::Cgroups::detect().unwrap().unified else { return };
         let dir = unified.join(format!("flynn-t-container-devices-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();

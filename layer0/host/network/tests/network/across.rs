@@ -7,26 +7,26 @@ use std::path::{Path, PathBuf};
 use host_network::{Config, JobNetwork, JobRequest, Network, Overlay, Partition, Way};
 
 use crate::world::{
-    DEADLINE, HOST, PEER, STRANGER, World, connect, datagrams, in_a_world, inside, ip, job,
-    reaches, receive, run_program, serve_inside,
+    DEADLINE, HOST, PEER, STRANGER, World, connect, datagrams, in_a_world, in_a_world_where,
+    inside, ip, job, reaches, receive, run_program, serve_inside,
 };
 
 /// The ends of the cable.
-const FIRST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-const SECOND: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+pub(crate) const FIRST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub(crate) const SECOND: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 /// The tunnel devices: the first addresses of the subnets.
-const FIRST_DEVICE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 0);
-const SECOND_DEVICE: Ipv4Addr = Ipv4Addr::new(10, 77, 9, 0);
+pub(crate) const FIRST_DEVICE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 0);
+pub(crate) const SECOND_DEVICE: Ipv4Addr = Ipv4Addr::new(10, 77, 9, 0);
 const SECOND_BRIDGE: Ipv4Addr = Ipv4Addr::new(10, 77, 9, 1);
 
-const TUNNEL: Way = Way::Tunnel { vni: 1, port: 8472 };
+pub(crate) const TUNNEL: Way = Way::Tunnel { vni: 1, port: 8472 };
 
 /// One job of each kind.
 #[derive(Debug)]
-struct Jobs {
-    user: JobNetwork,
-    background: JobNetwork,
-    system: JobNetwork,
+pub(crate) struct Jobs {
+    pub(crate) user: JobNetwork,
+    pub(crate) background: JobNetwork,
+    pub(crate) system: JobNetwork,
 }
 
 async fn jobs(network: &Network) -> Jobs {
@@ -46,7 +46,7 @@ fn overlay(way: Way, other: Ipv4Addr) -> Overlay {
 }
 
 /// The jobs of this host, and those of the other one.
-async fn two_hosts(world: &World, way: Way) -> (Network, Jobs, Jobs, PathBuf) {
+pub(crate) async fn two_hosts(world: &World, way: Way) -> (Network, Jobs, Jobs, PathBuf) {
     let there = world.namespace("second");
     ip("link add cable0 type veth peer name cable1");
     ip(&format!("link set cable1 netns {}", there.display()));
@@ -55,8 +55,9 @@ async fn two_hosts(world: &World, way: Way) -> (Network, Jobs, Jobs, PathBuf) {
     let network = world.network().await;
     network.set_overlay(overlay(way, SECOND)).await.unwrap();
     way_to(way, FIRST, FIRST_DEVICE, SECOND, SECOND_DEVICE);
+    network.follow_tunnel().await;
     let config = Config { data_dir: world.dir().join("second-network"), ..world.config() };
-    let config = Config { external_ip: SECOND, ..config };
+    let config = Config { external_ip: SECOND, fast_path: world.fast_path[1], ..config };
     let second = inside(&there, move || {
         ip("link set lo up");
         ip(&format!("addr add {SECOND}/24 dev cable1"));
@@ -91,13 +92,13 @@ fn mac(device: Ipv4Addr) -> String {
     format!("fe:02:00:00:00:{:02x}", device.octets()[2])
 }
 
-fn tunnel(here: Ipv4Addr, device: Ipv4Addr) {
+pub(crate) fn tunnel(here: Ipv4Addr, device: Ipv4Addr) {
     ip(&format!("link add flannel.1 type vxlan id 1 dstport 8472 local {here} nolearning"));
     ip(&format!("link set flannel.1 address {} mtu 1450 up", mac(device)));
     ip(&format!("addr add {device}/16 dev flannel.1"));
 }
 
-fn entries(there: Ipv4Addr, subnet: Ipv4Addr) {
+pub(crate) fn entries(there: Ipv4Addr, subnet: Ipv4Addr) {
     let mac = mac(subnet);
     run_program("bridge", &format!("fdb add {mac} dev flannel.1 dst {there}"));
     ip(&format!("neigh add {subnet} lladdr {mac} dev flannel.1 nud permanent"));
@@ -159,21 +160,30 @@ fn wrong_between(first: &Jobs, second: &Jobs, there: &Path) -> Vec<String> {
 
 #[test]
 fn partitions_hold_across_hosts_through_a_tunnel() {
-    in_a_world(|world| async move {
-        let (_network, first, second, there) = two_hosts(&world, TUNNEL).await;
-        let mut wrong = wrong_between(&first, &second, &there);
-        serve_inside(&there, SECOND_DEVICE, &[1113, 9000]);
-        for (name, from, expected) in [
-            ("user", Some(&first.user.netns), false),
-            ("background", Some(&first.background.netns), false),
-            ("system", Some(&first.system.netns), true),
-            ("host", None, true),
-        ] {
-            let from = from.map(PathBuf::as_path);
-            wrong.extend(check(name, from, SECOND_DEVICE, &[1113, 9000], expected));
-        }
-        assert!(wrong.is_empty(), "{wrong:#?}");
-    });
+    in_a_world(partitions_hold_through_a_tunnel);
+}
+
+#[test]
+fn partitions_hold_where_one_host_or_both_have_no_fast_path() {
+    for fast_path in [[false, true], [true, false], [false, false]] {
+        in_a_world_where(fast_path, partitions_hold_through_a_tunnel);
+    }
+}
+
+async fn partitions_hold_through_a_tunnel(world: World) {
+    let (_network, first, second, there) = two_hosts(&world, TUNNEL).await;
+    let mut wrong = wrong_between(&first, &second, &there);
+    serve_inside(&there, SECOND_DEVICE, &[1113, 9000]);
+    for (name, from, expected) in [
+        ("user", Some(&first.user.netns), false),
+        ("background", Some(&first.background.netns), false),
+        ("system", Some(&first.system.netns), true),
+        ("host", None, true),
+    ] {
+        let from = from.map(PathBuf::as_path);
+        wrong.extend(check(name, from, SECOND_DEVICE, &[1113, 9000], expected));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

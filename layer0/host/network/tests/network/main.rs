@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail where they stand")]
 
 mod across;
+mod fastpath;
 mod life_cycle;
 mod reachability;
 mod sources;

@@ -30,6 +30,14 @@ pub(crate) const BRIDGE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 /// Runs a test as the only thing on its machine.
 pub(crate) fn in_a_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send + 'static) {
+    in_a_world_where([true, true], test);
+}
+
+/// The same where this host and the other one, if there is one, have a fast path or none.
+pub(crate) fn in_a_world_where<F: Future<Output = ()>>(
+    fast_path: [bool; 2],
+    test: impl FnOnce(World) -> F + Send + 'static,
+) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();
     let machine = move || {
@@ -41,7 +49,7 @@ pub(crate) fn in_a_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F +
         rustix::mount::mount_change("/", private).unwrap();
         rustix::mount::mount("tmpfs", &path, "tmpfs", MountFlags::empty(), None).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let world = World::new(path);
+        let world = World::new(path, fast_path);
         runtime.block_on(test(world));
     };
     let ended = std::thread::Builder::new().name("machine".into()).spawn(machine).unwrap().join();
@@ -53,11 +61,13 @@ pub(crate) fn in_a_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F +
 /// The host the test's thread is on, and the machine outside.
 pub(crate) struct World {
     dir: PathBuf,
+    /// Whether this host has a fast path, and another one.
+    pub(crate) fast_path: [bool; 2],
 }
 
 impl World {
-    fn new(dir: PathBuf) -> Self {
-        let world = Self { dir };
+    fn new(dir: PathBuf, fast_path: [bool; 2]) -> Self {
+        let world = Self { dir, fast_path };
         ip("link set lo up");
         let outside = world.namespace("outside");
         ip("link add ext0 type veth peer name out0");
@@ -101,6 +111,7 @@ impl World {
     pub(crate) fn config(&self) -> Config {
         Config {
             overlay_network: Some("10.77.0.0/16".parse().unwrap()),
+            fast_path: self.fast_path[0],
             ..Config::new(self.dir.join("network"), HOST)
         }
     }
