@@ -105,13 +105,10 @@ const STORE: u8 = 0x63;
 const LOAD_MAP: u8 = 0x18;
 const MOVE: u8 = 0xb7;
 const MOVE_REGISTER: u8 = 0xbf;
-const MOVE_WORD: u8 = 0xb4;
 const ADD: u8 = 0x07;
 const AND: u8 = 0x57;
 const AND_REGISTER: u8 = 0x5f;
-const OR: u8 = 0x47;
 const OR_REGISTER: u8 = 0x4f;
-const SHIFT_LEFT: u8 = 0x67;
 const SHIFT_RIGHT: u8 = 0x77;
 const JUMP: u8 = 0x05;
 const IF_EQUAL: u8 = 0x15;
@@ -155,11 +152,6 @@ impl Assembler {
         self.push(MOVE, to, 0, 0, value);
     }
 
-    /// `to = value`; the upper half of the register becomes 0.
-    pub fn set_word(&mut self, to: Register, value: u32) {
-        self.push(MOVE_WORD, to, 0, 0, value as i32);
-    }
-
     /// `to = from`.
     pub fn copy(&mut self, to: Register, from: Register) {
         self.push(MOVE_REGISTER, to, from as u8, 0, 0);
@@ -187,19 +179,9 @@ impl Assembler {
         self.push(AND_REGISTER, to, from as u8, 0, 0);
     }
 
-    /// `to |= value`.
-    pub fn or(&mut self, to: Register, value: i32) {
-        self.push(OR, to, 0, 0, value);
-    }
-
     /// `to |= from`.
     pub fn or_register(&mut self, to: Register, from: Register) {
         self.push(OR_REGISTER, to, from as u8, 0, 0);
-    }
-
-    /// `to <<= bits`.
-    pub fn shift_left(&mut self, to: Register, bits: i32) {
-        self.push(SHIFT_LEFT, to, 0, 0, bits);
     }
 
     /// `to >>= bits`.

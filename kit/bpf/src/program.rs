@@ -187,7 +187,7 @@ mod tests {
         map.set(&[7, 0, 0, 0], &[42, 0, 0, 0]).unwrap();
         let mut code = Assembler::new();
         let end = code.label();
-        code.set_word(R3, 7);
+        code.set(R3, 7);
         code.store(Width::Word, R10, -4, R3);
         code.map(R1, &map);
         code.on_stack(R2, -4);

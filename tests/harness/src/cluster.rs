@@ -76,6 +76,12 @@ pub enum Verb {
     Freeze { host: String, process: String },
     /// Lets them go on, or everything on the host: all
     Thaw { host: String, process: String },
+    /// Sets a host's wall clock ahead by so many seconds, or back; 0 is right again
+    Clock {
+        host: String,
+        #[arg(allow_negative_numbers = true)]
+        seconds: i32,
+    },
     /// Leaves no byte free on a host's disk
     FillDisk { host: String },
     /// Gives the room back
@@ -125,6 +131,7 @@ pub fn run(args: ClusterArgs) -> anyhow::Result<ExitCode> {
         | Verb::Heal
         | Verb::Freeze { .. }
         | Verb::Thaw { .. }
+        | Verb::Clock { .. }
         | Verb::FillDisk { .. }
         | Verb::FreeDisk { .. }
         | Verb::Where { .. }) => client::tell(&files, &other),

@@ -67,7 +67,7 @@ impl Hosts {
         command::run(&["ip", "link", "set", BRIDGE, "up"])?;
         let rules = format!(
             "table ip fhosts {{\n chain out {{\n type nat hook postrouting priority 100;\n \
-             ip saddr {a}.{b}.{c}.0/24 oifname != \"{BRIDGE}\" masquerade\n }}\n}}\n"
+             ip saddr {a}.{b}.{c}.0/24 ip daddr != {a}.{b}.{c}.0/24 masquerade\n }}\n}}\n"
         );
         command::with_input(&["nft", "-f", "-"], rules.as_bytes())?;
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;

@@ -4,6 +4,7 @@
 //! The binary is `flynn-dev`; the cluster tests use the library. Nothing here is part of the product.
 
 pub mod checks;
+mod clock;
 pub mod cluster;
 pub mod command;
 mod daemon;

@@ -80,6 +80,8 @@ fn several_hosts_are_one_platform_that_outlives_what_happens_to_them() {
         told("processes stood still");
         faults::control_plane_stands_still(&cluster, times).await.context("the control plane")?;
         told("the control plane stood still everywhere");
+        faults::clocks_are_wrong(&cluster, times).await.context("wrong clocks")?;
+        told("clocks were wrong");
         faults::disk_is_full(&mut cluster).await.context("a full disk")?;
         told("a disk was full");
         members::come_and_vote(&mut cluster, 5).await.context("two more hosts")?;

@@ -185,6 +185,9 @@ impl Keeper {
             Verb::Thaw { host, process } => {
                 counted(self.member(host)?.host.thaw(process)?, "go on")
             }
+            Verb::Clock { host, seconds } => {
+                counted(self.member(host)?.host.set_clock(*seconds)?, "read that time")
+            }
             Verb::PowerCut { host } => self.power_cut(host).map(|()| done),
             Verb::Start { host } => self.start(host).map(|()| done),
             Verb::Partition { hosts } => {

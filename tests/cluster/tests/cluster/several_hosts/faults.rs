@@ -1,11 +1,11 @@
 //! What is done to hosts.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use cluster_tests::{Cluster, Node, until};
-use host_api::Job;
+use host_api::{HostHealth, Job};
 use kit_ids::{HostId, JobId};
 
 use super::whole::{
@@ -40,7 +40,9 @@ pub(super) async fn leaders_host_is_cut_off(cluster: &Cluster, times: Times) -> 
     let there = web_on([cut])?;
     let (loads, downs) = (loads(&rest)?, Downs::on(rest[0])?);
     let started = Instant::now();
-    cluster.network.partition(&[&cut.host.id])?;
+    // The others go together, and reach each other.
+    let together: Vec<_> = rest.iter().map(|node| node.host.id.as_str()).collect();
+    cluster.network.partition(&together)?;
     until("the others have a leader of their own", async || {
         raft_leader(rest[0]).is_ok_and(|leader| leader != cut.host.ip.to_string())
     })
@@ -217,6 +219,44 @@ pub(super) async fn control_plane_stands_still(
     let after = everything(cluster)?;
     ensure!(before == after, "{before:?} became {after:?}");
     stop(loads, 0)
+}
+
+/// The wall clocks of everything on the host of discoverd's leader are an hour ahead, and right again; then those
+/// of the host where the scheduler leads an hour behind. Nothing expires, and nothing is restarted.
+pub(super) async fn clocks_are_wrong(cluster: &Cluster, times: Times) -> anyhow::Result<()> {
+    let leader = raft_leader(&cluster.platform.node)?;
+    let of_leader = place_of(cluster, |node| Ok(node.host.ip.to_string() == leader))?;
+    for (place, seconds) in [(of_leader, 3600), (place_of_leading_scheduler(cluster)?, -3600)] {
+        let what = format!("a clock was {seconds} s off");
+        let (wrong, before) = (node(cluster, place)?, everything(cluster)?);
+        let nodes: Vec<_> = cluster.nodes().collect();
+        let (loads, downs) = (loads(&nodes)?, Downs::on(nodes[(place + 1) % nodes.len()])?);
+        wrong.host.set_clock(seconds)?;
+        let off = seconds_ahead(wrong)?;
+        ensure!((off - i64::from(seconds)).abs() < 60, "{off} s off, not {seconds}");
+        let said = cluster.platform.node.operator(&["doctor", "--json"])?.output()?.stdout;
+        ensure!(String::from_utf8_lossy(&said).contains("clock-skew"), "the doctor sees it");
+        tokio::time::sleep(times.frozen).await;
+        until_whole(cluster, &what).await?;
+        wrong.host.set_clock(0)?;
+        ensure!(seconds_ahead(wrong)?.abs() < 60, "the clock is right again");
+        tokio::time::sleep(times.frozen).await;
+        until_whole(cluster, &format!("{what} and right again")).await?;
+        let down = downs.stop()?;
+        ensure!(down.is_empty(), "{what} and {down:?} were announced down");
+        let after = everything(cluster)?;
+        ensure!(before == after, "{what}: {before:?} became {after:?}");
+        stop(loads, 0).context(what)?;
+    }
+    Ok(())
+}
+
+/// How far a daemon's clock is ahead of ours.
+fn seconds_ahead(node: &Node) -> anyhow::Result<i64> {
+    let health: HostHealth = node.ask(1113, "/host/health")?;
+    let there = health.now.wall().context("a time")?.since_epoch();
+    let here = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    Ok(i64::try_from(there.as_secs())? - i64::try_from(here.as_secs())?)
 }
 
 /// All jobs of all hosts, by name and id.
