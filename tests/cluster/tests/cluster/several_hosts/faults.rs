@@ -10,7 +10,7 @@ use kit_ids::{HostId, JobId};
 
 use super::whole::{
     Downs, jobs_on, loads, logs, name, place_of, place_of_job, place_of_leading_scheduler,
-    raft_leader, stop, until_page_on, until_whole, web_on,
+    place_of_raft_leader, raft_leader, stop, until_page_on, until_whole, web_on,
 };
 use super::{Times, WANTED, note};
 
@@ -143,11 +143,9 @@ pub(super) async fn databases_host_is_lost(
 /// request fails that did not touch it.
 pub(super) async fn host_comes_and_goes(cluster: &Cluster, times: Times) -> anyhow::Result<()> {
     let database = place_of_job(cluster, "postgres", "postgres")?;
-    let leader = raft_leader(&cluster.platform.node)?;
-    let place = cluster
-        .nodes()
-        .enumerate()
-        .find(|(place, node)| *place != database && node.host.ip.to_string() != leader);
+    let leader = place_of_raft_leader(cluster).await?;
+    let mut nodes = cluster.nodes().enumerate();
+    let place = nodes.find(|(place, _)| *place != database && *place != leader);
     let (place, flapping) = place.context("three hosts")?;
     let (rest, there) = (others(cluster, place), web_on([flapping])?);
     let (loads, downs) = (loads(&rest)?, Downs::on(rest[0])?);
@@ -169,11 +167,8 @@ pub(super) async fn processes_stand_still(cluster: &Cluster, times: Times) -> an
     for process in ["discoverd", "flynn-host", "scheduler"] {
         // The discoverd and the scheduler that lead; any daemon.
         let place = match process {
-            "discoverd" => {
-                let leader = raft_leader(&cluster.platform.node)?;
-                place_of(cluster, |node| Ok(node.host.ip.to_string() == leader))?
-            }
-            "scheduler" => place_of_leading_scheduler(cluster)?,
+            "discoverd" => place_of_raft_leader(cluster).await?,
+            "scheduler" => place_of_leading_scheduler(cluster).await?,
             _ => 1,
         };
         let (standing, rest) = (node(cluster, place)?, others(cluster, place));
@@ -224,9 +219,9 @@ pub(super) async fn control_plane_stands_still(
 /// The wall clocks of everything on the host of discoverd's leader are an hour ahead, and right again; then those
 /// of the host where the scheduler leads an hour behind. Nothing expires, and nothing is restarted.
 pub(super) async fn clocks_are_wrong(cluster: &Cluster, times: Times) -> anyhow::Result<()> {
-    let leader = raft_leader(&cluster.platform.node)?;
-    let of_leader = place_of(cluster, |node| Ok(node.host.ip.to_string() == leader))?;
-    for (place, seconds) in [(of_leader, 3600), (place_of_leading_scheduler(cluster)?, -3600)] {
+    let of_leader = place_of_raft_leader(cluster).await?;
+    for (place, seconds) in [(of_leader, 3600), (place_of_leading_scheduler(cluster).await?, -3600)]
+    {
         let what = format!("a clock was {seconds} s off");
         let (wrong, before) = (node(cluster, place)?, everything(cluster)?);
         let nodes: Vec<_> = cluster.nodes().collect();

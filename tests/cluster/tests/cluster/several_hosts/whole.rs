@@ -141,7 +141,33 @@ pub(super) fn place_of_job(cluster: &Cluster, app: &str, process: &str) -> anyho
 }
 
 /// The place of the host whose scheduler leads.
-pub(super) fn place_of_leading_scheduler(cluster: &Cluster) -> anyhow::Result<usize> {
+pub(super) async fn place_of_leading_scheduler(cluster: &Cluster) -> anyhow::Result<usize> {
+    once("a scheduler leads", || leading_scheduler(cluster)).await
+}
+
+/// The place of the host whose discoverd leads, as soon as one does.
+pub(super) async fn place_of_raft_leader(cluster: &Cluster) -> anyhow::Result<usize> {
+    once("a discoverd leads", || {
+        let leader = raft_leader(&cluster.platform.node)?;
+        place_of(cluster, |node| Ok(node.host.ip.to_string() == leader))
+    })
+    .await
+}
+
+/// What is found, as soon as it can be: on a busy machine a leader may just be changing.
+async fn once<T>(what: &str, find: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let mut found = find();
+    until(what, async || {
+        if found.is_err() {
+            found = find();
+        }
+        found.is_ok()
+    })
+    .await?;
+    found
+}
+
+fn leading_scheduler(cluster: &Cluster) -> anyhow::Result<usize> {
     let leader: Instance =
         cluster.platform.node.ask(1111, "/services/controller-scheduler/leader")?;
     let ip = leader.addr.split(':').next().unwrap_or_default();
