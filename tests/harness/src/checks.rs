@@ -15,6 +15,9 @@ const PURE: [&str; 7] =
 /// What pure crates may use beside `std`.
 const PURE_MAY_USE: [&str; 5] = ["kit-ids", "kit-units", "kit-clock", "kit-backoff", "thiserror"];
 
+/// What everything is built for (`.cargo/config.toml`).
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+
 #[derive(Debug, Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -43,6 +46,9 @@ pub fn run(root: &Path) -> anyhow::Result<ExitCode> {
         "metadata",
         "--format-version=1",
         "--offline",
+        // What other platforms would need was never downloaded.
+        "--filter-platform",
+        PLATFORM,
         "--manifest-path",
         &root.join("Cargo.toml").to_string_lossy(),
     ])?;
