@@ -19,6 +19,7 @@ use std::error::Error;
 use std::net::Ipv4Addr;
 use std::sync::Once;
 
+use kit_bpf::Program;
 use rtnetlink::Handle;
 
 use crate::addresses::Lease;
@@ -61,8 +62,7 @@ impl FastPath {
         overlay: Option<&Overlay>,
         subnet: Option<Subnet>,
     ) {
-        if self.tables.is_some() {
-            self.add(leases).await;
+        if self.add(leases).await {
             self.follow(overlay, subnet).await;
             return;
         }
@@ -81,11 +81,25 @@ impl FastPath {
         }
     }
 
-    /// For jobs whose links exist. All are known before the first program knows one of them: between two jobs
-    /// packets go the same way in both directions.
-    pub(crate) async fn add(&self, leases: &[Lease]) {
-        let Some(tables) = &self.tables else { return };
-        let done = link::with_netlink(async |handle| {
+    /// For jobs whose links exist. Answers whether it can be done at all; then none of their links is left
+    /// to an earlier program.
+    pub(crate) async fn add(&self, leases: &[Lease]) -> bool {
+        let Some(tables) = &self.tables else { return false };
+        let added = self.attach(tables, leases).await;
+        if let Err(error) = &added {
+            self.tell(error);
+            // Some links have their program, others do not: then none is known.
+            for lease in leases {
+                self.remove(lease.ip);
+            }
+        }
+        added.is_ok()
+    }
+
+    /// All are known before the first program knows one of them: between two jobs packets go the same way in
+    /// both directions.
+    async fn attach(&self, tables: &Tables, leases: &[Lease]) -> Result<(), LinkError> {
+        link::with_netlink(async |handle| {
             let mut links = Vec::new();
             for lease in leases {
                 let name = link::veth_name(&self.veth_prefix, lease.ip);
@@ -95,11 +109,15 @@ impl FastPath {
                 self.note(tables.put(lease.ip, *index, lease.partition));
             }
             for (lease, index) in links {
-                self.decide(&handle, tables, lease.ip, index).await;
+                // A job whose link has no program is not known either.
+                if let Err(error) = replace(&handle, index, &tables.from_job).await {
+                    self.tell(&error);
+                    self.remove(lease.ip);
+                }
             }
             Ok(())
-        });
-        self.note(done.await);
+        })
+        .await
     }
 
     /// Before a job's link goes.
@@ -110,9 +128,11 @@ impl FastPath {
     /// To other hosts, if there is a tunnel; its device is made by somebody else, and may be made anew.
     pub(crate) async fn follow(&self, overlay: Option<&Overlay>, subnet: Option<Subnet>) {
         let Some(tables) = &self.tables else { return };
-        let way = self.tunnel(tables, overlay, subnet).await;
-        let way = way.inspect_err(|error| self.tell(error)).unwrap_or_default();
-        self.note(tables.lead(way));
+        match self.tunnel(tables, overlay, subnet).await {
+            Ok(way) => self.note(tables.lead(way)),
+            // Nobody said that it is gone: it stays as it was until the next look.
+            Err(error) => self.tell(&error),
+        }
     }
 
     async fn tunnel(
@@ -127,19 +147,11 @@ impl FastPath {
         link::with_netlink(async |handle| {
             let Some(link) = link::find_index(&handle, &device).await? else { return Ok(None) };
             if !tables.leads(link) {
-                link::decide(&handle, link, &tables.from_tunnel).await?;
+                replace(&handle, link, &tables.from_tunnel).await?;
             }
             Ok(Some(Tunnel { link, network, own }))
         })
         .await
-    }
-
-    /// A job whose link has no program is not known either.
-    async fn decide(&self, handle: &Handle, tables: &Tables, ip: Ipv4Addr, index: u32) {
-        if let Err(error) = link::decide(handle, index, &tables.from_job).await {
-            self.tell(&error);
-            self.remove(ip);
-        }
     }
 
     fn note<E: Error + 'static>(&self, done: Result<(), E>) {
@@ -154,6 +166,15 @@ impl FastPath {
             tracing::warn!(error, "packets between jobs go the long way, by bridge and firewall");
         });
     }
+}
+
+/// Has this program decide about a link's packets, or none: not an earlier daemon's.
+async fn replace(handle: &Handle, index: u32, by: &Program) -> Result<(), LinkError> {
+    let decided = link::decide(handle, index, by).await;
+    if decided.is_err() {
+        link::undecide(handle, index).await?;
+    }
+    decided
 }
 
 #[cfg(test)]

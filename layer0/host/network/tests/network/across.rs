@@ -41,7 +41,7 @@ async fn jobs(network: &Network) -> Jobs {
     }
 }
 
-fn overlay(way: Way, other: Ipv4Addr) -> Overlay {
+pub(crate) fn overlay(way: Way, other: Ipv4Addr) -> Overlay {
     Overlay { network: "10.77.0.0/16".parse().unwrap(), way, hosts: [other].into() }
 }
 

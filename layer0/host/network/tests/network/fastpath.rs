@@ -4,13 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 
-use host_network::{Config, Network, Partition};
+use host_network::{Config, Network, Partition, Way};
 
 use crate::across::{
-    FIRST, FIRST_DEVICE, SECOND, SECOND_DEVICE, TUNNEL, entries, tunnel, two_hosts,
+    FIRST, FIRST_DEVICE, SECOND, SECOND_DEVICE, TUNNEL, entries, overlay, tunnel, two_hosts,
 };
 use crate::world::{
-    DEADLINE, World, attach, connect, in_a_world, inside, ip, output_of, serve_inside,
+    DEADLINE, World, attach, connect, in_a_world, inside, ip, output_of, run_program, serve_inside,
 };
 
 /// Connections of a measurement; each is at least 6 packets.
@@ -111,6 +111,35 @@ fn jobs_of_two_hosts_talk_past_the_bridges_once_the_device_is_known() {
         network.follow_tunnel().await;
         assert!(is_short(&first.user.netns, second.user.ip, 8080));
         talk(&mut open);
+        // The kernel refuses to look for a device with so long a name: that says nothing about the way.
+        let long_name = Way::Tunnel { vni: u32::MAX, port: 8472 };
+        network.set_overlay(overlay(long_name, SECOND)).await.unwrap_err();
+        network.follow_tunnel().await;
+        assert!(is_short(&first.user.netns, second.user.ip, 8080));
+        talk(&mut open);
+    });
+}
+
+#[test]
+fn a_link_that_takes_no_program_goes_the_long_way_both_ways() {
+    in_a_world(|world| async move {
+        let network = world.network().await;
+        let user = attach(&network, "user", Partition::User).await;
+        let other = attach(&network, "other", Partition::User).await;
+        serve_inside(&other.netns, other.ip, &[8080]);
+        assert!(is_short(&user.netns, other.ip, 8080));
+        drop(network);
+        let tc = |arguments: &str| run_program("tc", arguments);
+        let link = &other.veth;
+        // It stands where ours would and is of another kind, so that ours is refused.
+        tc(&format!("filter del dev {link} parent ffff: prio 1"));
+        tc(&format!(
+            "filter add dev {link} parent ffff: protocol ip prio 1 u32 match u32 0 0 classid 1:1"
+        ));
+        let _network = world.network().await;
+        let left = output_of("tc", &["filter", "show", "dev", link, "ingress"]);
+        assert_eq!(left, "", "nothing of an earlier daemon's decides any more");
+        assert!(!is_short(&user.netns, other.ip, 8080));
     });
 }
 
