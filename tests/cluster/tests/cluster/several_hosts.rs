@@ -7,6 +7,7 @@
 mod crowd;
 mod faults;
 mod members;
+mod sharing;
 mod whole;
 
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ struct Times {
     apart: Duration,
     /// Sleeping jobs that are started and stopped at once.
     crowd: usize,
+    /// Jobs of each of two batches.
+    batch: usize,
 }
 
 impl Times {
@@ -45,6 +48,7 @@ impl Times {
                 flap: seconds(3),
                 apart: seconds(30),
                 crowd: crowd.unwrap_or(1000),
+                batch: 60,
             }
         } else {
             Self {
@@ -54,6 +58,7 @@ impl Times {
                 flap: seconds(2),
                 apart: seconds(2),
                 crowd: 24,
+                batch: 20,
             }
         }
     }
@@ -84,6 +89,8 @@ fn several_hosts_are_one_platform_that_outlives_what_happens_to_them() {
         told("clocks were wrong");
         faults::disk_is_full(&mut cluster).await.context("a full disk")?;
         told("a disk was full");
+        sharing::schedulers_share_hosts(&cluster, times).await.context("several schedulers")?;
+        told("schedulers shared the hosts");
         members::come_and_vote(&mut cluster, 5).await.context("two more hosts")?;
         told("three hosts became five");
         crowd::comes_and_goes(&cluster, times).await.context("many jobs")?;
@@ -102,18 +109,26 @@ fn note(text: &str) {
     println!("{text}");
 }
 
+/// A tenth of the processors a host can promise, in thousandths of one.
+fn tenth_of_a_host() -> i64 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    i64::try_from(cores * 100).unwrap_or(i64::MAX)
+}
+
 /// An app with a page and one job.
 async fn app(cluster: &Cluster) -> anyhow::Result<()> {
     let port = json!({"port": 8080, "proto": "tcp", "service": {
         "name": "hello-web", "create": true, "check": {"type": "tcp"}}});
     let web = json!({"args": ["/bin/test-apps", "hello"], "ports": [port]});
-    // A sleeper does nothing: memory bounds how many there are, not the processor it would be promised.
-    let little = json!({
-        "memory": {"request": 16 << 20, "limit": 64 << 20},
-        "cpu": {"request": 1, "limit": 1000},
-    });
-    let sleeper = json!({"args": ["/bin/test-apps", "signal"], "resources": little});
-    cluster.platform.app("hello", &json!({ "web": web, "sleeper": sleeper })).await?;
+    let idle = |cpu: i64| {
+        let memory = json!({"request": 16 << 20, "limit": 64 << 20});
+        let resources = json!({"memory": memory, "cpu": {"request": cpu, "limit": cpu.max(1000)}});
+        json!({"args": ["/bin/test-apps", "signal"], "resources": resources})
+    };
+    // Memory bounds how many sleepers there are, the processors they are promised how many busy ones.
+    let (sleeper, busy) = (idle(1), idle(tenth_of_a_host()));
+    let processes = json!({ "web": web, "sleeper": sleeper, "busy": busy });
+    cluster.platform.app("hello", &processes).await?;
     cluster.platform.flynn(&["-a", "hello", "scale", "web=1"])?;
     whole::until_page_on(&cluster.platform.node).await
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use cluster_tests::{Cluster, Counts, until};
 
-use super::whole::{jobs_on, logs, name, until_whole};
+use super::whole::{count_of, logs, until_whole};
 use super::{Times, note};
 
 pub(super) async fn comes_and_goes(cluster: &Cluster, times: Times) -> anyhow::Result<()> {
@@ -20,7 +20,7 @@ pub(super) async fn comes_and_goes(cluster: &Cluster, times: Times) -> anyhow::R
     let before = counts();
     scale(cluster, times.crowd).await?;
     for node in cluster.nodes() {
-        let here = sleepers(cluster, |other| other == node.host.id)?;
+        let here = count_of([node], "sleeper")?;
         note(&format!("{here} on {}", node.host.id));
         ensure!(here > 0, "none of {} run on {}", times.crowd, node.host.id);
     }
@@ -41,7 +41,7 @@ async fn scale(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
     while last != Some(count) {
         let before = last;
         until(&format!("more of {count} sleepers change, {before:?} run"), async || {
-            last = sleepers(cluster, |_host| true).ok();
+            last = count_of(cluster.nodes(), "sleeper").ok();
             last != before || last == Some(count)
         })
         .await
@@ -50,14 +50,4 @@ async fn scale(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// How many run on these hosts.
-fn sleepers(cluster: &Cluster, is_meant: impl Fn(&str) -> bool) -> anyhow::Result<usize> {
-    let mut count = 0;
-    for node in cluster.nodes().filter(|node| is_meant(&node.host.id)) {
-        let jobs = jobs_on(node)?;
-        count += jobs.iter().filter(|job| name(job) == ("hello", "sleeper")).count();
-    }
-    Ok(count)
 }

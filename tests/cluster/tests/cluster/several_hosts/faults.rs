@@ -9,7 +9,7 @@ use host_api::{HostHealth, Job};
 use kit_ids::{HostId, JobId};
 
 use super::whole::{
-    Downs, jobs_on, loads, logs, name, place_of, place_of_job, place_of_leading_scheduler,
+    Downs, job_of, jobs_on, loads, logs, name, place_of, place_of_job, place_of_leading_scheduler,
     place_of_raft_leader, raft_leader, stop, until_page_on, until_whole, web_on,
 };
 use super::{Times, WANTED, note};
@@ -275,7 +275,7 @@ pub(super) async fn disk_is_full(cluster: &mut Cluster) -> anyhow::Result<()> {
     let full = node(cluster, place)?;
     let loads = loads(&cluster.nodes().collect::<Vec<_>>())?;
     full.host.fill_disk()?;
-    let job = sleeping_job(cluster, full).await?;
+    let job = job_of(cluster, full, &["signal"]).await?;
     let mut reason = String::new();
     until("new jobs are refused", async || {
         let Ok(job) = with_new_id(&job, full) else { return false };
@@ -312,16 +312,6 @@ pub(super) async fn disk_is_full(cluster: &mut Cluster) -> anyhow::Result<()> {
     .await?;
     until_whole(cluster, "a disk was full").await?;
     stop(loads, 0)
-}
-
-/// A job that does nothing, of layers the host has or finds at another one.
-async fn sleeping_job(cluster: &Cluster, on: &Node) -> anyhow::Result<Job> {
-    let mut job = Job::new(JobId::random(&on.host.id.parse::<HostId>()?));
-    job.mountspecs = cluster.platform.node.layers("test-apps").await?;
-    job.partition = "user".to_owned();
-    job.config.args = ["/bin/test-apps", "signal"].map(str::to_owned).to_vec();
-    job.config.disable_log = true;
-    Ok(job)
 }
 
 fn with_new_id(job: &Job, on: &Node) -> anyhow::Result<Job> {

@@ -8,7 +8,8 @@ use anyhow::{Context as _, ensure};
 use cluster_tests::several::in_namespace;
 use cluster_tests::{Cluster, Counted, DOMAIN, Load, Node, until};
 use discoverd_api::{Client, EventKind, Instance, RaftLeader, Servers};
-use host_api::{ActiveJob, JobStatus};
+use host_api::{ActiveJob, Job, JobStatus};
+use kit_ids::{HostId, JobId};
 use tokio::sync::oneshot;
 
 use super::{WANTED, note};
@@ -43,6 +44,29 @@ pub(super) fn web_on<'a>(
         }
     }
     Ok(found)
+}
+
+/// How many jobs of this process type of the app these hosts have that have not ended.
+pub(super) fn count_of<'a>(
+    nodes: impl IntoIterator<Item = &'a Node>,
+    process: &str,
+) -> anyhow::Result<usize> {
+    let mut count = 0;
+    for node in nodes {
+        count += jobs_on(node)?.iter().filter(|job| name(job) == ("hello", process)).count();
+    }
+    Ok(count)
+}
+
+/// A job for this host that runs a program of the test-apps image, of layers the host has or finds at another one.
+pub(super) async fn job_of(cluster: &Cluster, on: &Node, program: &[&str]) -> anyhow::Result<Job> {
+    let mut job = Job::new(JobId::random(&on.host.id.parse::<HostId>()?));
+    job.mountspecs = cluster.platform.node.layers("test-apps").await?;
+    job.partition = "user".to_owned();
+    job.config.args = vec!["/bin/test-apps".to_owned()];
+    job.config.args.extend(program.iter().map(|arg| (*arg).to_owned()));
+    job.config.disable_log = true;
+    Ok(job)
 }
 
 /// Waits until the cluster [is whole](is_whole).
