@@ -13,7 +13,10 @@ use kit_tasks::{Running, Tasks};
 /// How long components have to end after the process was asked to.
 const GRACE: Duration = Duration::from_secs(20);
 
-#[tokio::main]
+/// One worker: what these components do is short and waits for the disk and the network. Handed from thread to
+/// thread, one registration costs discoverd half as much again, and arrives later. The router's requests have
+/// threads of their own.
+#[tokio::main(worker_threads = 1)]
 async fn main() -> anyhow::Result<()> {
     let command = component::Arguments::parse();
     kit_telemetry::start();
