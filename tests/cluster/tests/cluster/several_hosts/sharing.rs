@@ -50,7 +50,8 @@ pub(super) async fn schedulers_share_hosts(cluster: &Cluster, times: Times) -> a
          refused {refused} times",
         times.batch, seen.most
     ));
-    ensure!(refused > 0, "the schedulers never met");
+    // Another job would have found no room: a busy one is a tenth.
+    ensure!(seen.most > 90, "they did not want more than there is: {seen:?}");
     ensure!(seen.batch.len() <= 2 * times.batch, "{} jobs", seen.batch.len());
     cluster.platform.flynn(&["-a", "hello", "scale", "busy=0"])?;
     until_whole(cluster, "schedulers shared the hosts").await
