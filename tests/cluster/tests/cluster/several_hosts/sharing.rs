@@ -28,15 +28,15 @@ pub(super) async fn schedulers_share_hosts(cluster: &Cluster, times: Times) -> a
     let mut seen = Seen::default();
     loop {
         let before = seen.batch.len();
-        let mut looked = Ok(());
         until("the batches go on or have ended", async || {
-            looked = seen.look(cluster);
+            let looked = seen.look(cluster).is_ok();
             let ended = batches.iter_mut().all(|one| matches!(one.try_wait(), Ok(Some(_))));
-            looked.is_err() || seen.batch.len() > before || ended && seen.services == SERVICES
+            let done = looked && ended && seen.services == SERVICES;
+            done || seen.batch.len() > before || seen.too_much.is_some()
         })
         .await
         .with_context(|| format!("{seen:?}\n{}", logs(cluster)))?;
-        looked?;
+        ensure!(seen.too_much.is_none(), "{seen:?}");
         if seen.batch.len() == before {
             break;
         }
@@ -64,12 +64,14 @@ struct Seen {
     batch: BTreeSet<JobId>,
     /// How many of the app's there are now.
     services: usize,
-    /// Of a host's processors, in percent.
+    /// What a host promised at most of its processors, in percent.
     most: u64,
+    /// A host that promised more than it has.
+    too_much: Option<String>,
 }
 
 impl Seen {
-    /// Looks once more at every host. It is an error if one promises more than it has.
+    /// Looks once more at every host. One that does not answer in time is looked at again.
     fn look(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
         for node in cluster.nodes() {
             let status: HostStatus = node.ask(1113, "/host/status")?;
@@ -77,8 +79,9 @@ impl Seen {
             let jobs = jobs_on(node)?;
             // Counted without the host's own ledger.
             let held: u64 = jobs.iter().map(|job| reserved(&job.job.resources).1).sum();
-            let id = &node.host.id;
-            ensure!(held.max(cpu.reserved) <= cpu.total, "{id}: {held} held, {cpu:?}");
+            if held.max(cpu.reserved) > cpu.total {
+                self.too_much = Some(format!("{}: {held} held, {cpu:?}", node.host.id));
+            }
             self.most = self.most.max(held * 100 / cpu.total.max(1));
             let of_batches = jobs.into_iter().filter(|job| job.job.meta(MARK).is_some());
             self.batch.extend(of_batches.map(|job| job.job.id));
