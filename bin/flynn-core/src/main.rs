@@ -14,8 +14,8 @@ use kit_tasks::{Running, Tasks};
 const GRACE: Duration = Duration::from_secs(20);
 
 /// One worker: what these components do is short and waits for the disk and the network. Handed from thread to
-/// thread, one registration costs discoverd half as much again, and arrives later. The router's requests have
-/// threads of their own.
+/// thread, a registration costs discoverd half as much again (docs/benchmarks.md). The router's requests have threads
+/// of their own.
 #[tokio::main(worker_threads = 1)]
 async fn main() -> anyhow::Result<()> {
     let command = component::Arguments::parse();
