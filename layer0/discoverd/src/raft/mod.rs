@@ -304,12 +304,19 @@ impl Node {
     /// Waits until the log has ended because its disk failed, and says how. Never returns when it ends
     /// because it was told to.
     pub(crate) async fn failed(&self) -> String {
-        let failure = |node: &Self| match &node.raft.metrics().borrow().running_state {
-            Ok(()) | Err(Fatal::Stopped) => None,
+        // Ends with the log, and seldom changes before; the other metrics change with every entry.
+        let mut life = self.raft.server_metrics();
+        while life.changed().await.is_ok() {}
+        let reason = match &self.raft.metrics().borrow().running_state {
+            Err(Fatal::Stopped) => None,
             Err(failure @ (Fatal::StorageError(_) | Fatal::Panicked)) => Some(failure.to_string()),
+            // A panic leaves no word here.
+            Ok(()) => Some(Fatal::<NodeId>::Panicked.to_string()),
         };
-        self.until(|node| failure(node).is_some()).await;
-        failure(self).unwrap_or_default()
+        match reason {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits until what `holds` says is so. Never returns once the member stopped.

@@ -14,6 +14,7 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, BasicNode};
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 
 use super::dial::{Dial, connect};
@@ -39,7 +40,7 @@ pub(crate) struct Peer {
     addr: String,
     dialer: Arc<dyn Dial>,
     store: Store,
-    stream: Option<TcpStream>,
+    stream: Option<BufReader<TcpStream>>,
 }
 
 type Failure<E> = RPCError<NodeId, BasicNode, RaftError<NodeId, E>>;
@@ -84,7 +85,7 @@ impl Peer {
     async fn exchange(&mut self, bytes: &[u8]) -> io::Result<Response> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => connect(self.dialer.as_ref(), &self.addr).await?,
+            None => BufReader::new(connect(self.dialer.as_ref(), &self.addr).await?),
         };
         frame::write(&mut stream, bytes).await?;
         let response = frame::read(&mut stream).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openraft::error::RaftError;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 
 use super::Node;
@@ -16,8 +17,9 @@ use super::types::{NodeId, Types, Vote};
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// Serves one connection, whose first byte was read already, until it ends.
-pub(crate) async fn serve_peer(node: &Node, mut stream: TcpStream) -> io::Result<()> {
+pub(crate) async fn serve_peer(node: &Node, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
     loop {
         let request = tokio::time::timeout(SILENCE, frame::read(&mut stream)).await??;
         let Some(request) = request else { return Ok(()) };

@@ -1,13 +1,14 @@
 //! The journal beside a model of it, on disks that lose power.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openraft::{CommittedLeaderId, EntryPayload};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::super::command::{LogCommand, Proposal};
-use super::super::fragile::{FragileDisk, Images};
+use super::super::fragile::{FragileDisk, FragileFile, Images};
 use super::*;
 
 /// So small that extents and files are outgrown all the time, and most entries are read from disk.
@@ -231,4 +232,46 @@ fn nothing_is_written_after_a_failure() {
     assert_eq!(journal.durable().borrow().last.map(|last| last.index), Some(0));
     let (done, _) = completion();
     journal.append(vec![entry(1, 2, 1)], done).unwrap_err();
+}
+
+/// Notes the longest write.
+#[derive(Debug)]
+struct Noting {
+    file: FragileFile<2>,
+    longest: Arc<AtomicUsize>,
+}
+
+impl StorageBackend for Noting {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.longest.fetch_max(data.len(), Ordering::Relaxed);
+        self.file.write(offset, data)
+    }
+}
+
+#[test]
+fn room_is_filled_a_page_at_a_time() {
+    let longest = Arc::new(AtomicUsize::new(0));
+    let disk = FragileDisk::holding(Images::default());
+    let files = disk.files().map(|file| Box::new(Noting { file, longest: longest.clone() }) as _);
+    let journal = Journal::create(files, Sizes { extent: 1 << 16, ..SIZES }, None).unwrap();
+    append(&journal, vec![entry(1, 0, 1)]);
+    drop(journal);
+    assert_eq!(longest.load(Ordering::Relaxed), 4096, "larger pieces make later writes slow");
+    assert!(synced(&disk).iter().any(|image| image.len() == 1 << 16), "no room was made");
 }

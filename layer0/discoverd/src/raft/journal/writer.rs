@@ -3,7 +3,11 @@
 use std::io;
 use std::sync::PoisonError;
 
-use super::{Durable, Shared, Write};
+use super::{Durable, Shared, Write, to_long};
+
+/// Room is filled so much at a time. A file system may keep what was written at once as one piece of its cache,
+/// and looks through the whole piece at every small write into it later (ext4 since Linux 6.16).
+const ZEROS: [u8; 4096] = [0; 4096];
 
 /// Writes until the journal is closed and its queue empty.
 pub(super) fn run(shared: &Shared) {
@@ -70,9 +74,14 @@ fn write(shared: &Shared, lengths: &mut [u64; 2], writes: &[Write]) -> io::Resul
 fn extend(shared: &Shared, length: &mut u64, file: usize, from: u64) -> io::Result<()> {
     let extent = shared.sizes.extent;
     let end = (from + 1).next_multiple_of(extent);
-    let zeros = usize::try_from(end - from).unwrap_or_default();
     shared.files[file].set_len(end)?;
-    shared.files[file].write(from, &vec![0; zeros])?;
+    let mut at = from;
+    while at < end {
+        let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+        let zeros = &ZEROS[..left.min(ZEROS.len())];
+        shared.files[file].write(at, zeros)?;
+        at += to_long(zeros.len());
+    }
     *length = end;
     Ok(())
 }
