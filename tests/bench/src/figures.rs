@@ -3,25 +3,36 @@
 /// What /proc counts processor time in (USER_HZ of Linux on amd64).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What a series of runs gave.
+/// What a series of runs gave, in their order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Series(Vec<f64>);
 
 impl Series {
     pub(crate) fn add(&mut self, value: f64) {
         self.0.push(value);
-        self.0.sort_by(f64::total_cmp);
+    }
+
+    fn sorted(&self) -> Vec<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
     }
 
     pub(crate) fn median(&self) -> f64 {
-        self.0.get(self.0.len() / 2).copied().unwrap_or(f64::NAN)
+        self.sorted().get(self.0.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
     /// `median (smallest to largest) unit`.
     pub(crate) fn tell(&self, unit: &str) -> String {
-        let least = self.0.first().copied().unwrap_or(f64::NAN);
-        let most = self.0.last().copied().unwrap_or(f64::NAN);
+        let sorted = self.sorted();
+        let least = sorted.first().copied().unwrap_or(f64::NAN);
+        let most = sorted.last().copied().unwrap_or(f64::NAN);
         format!("{:.2} {unit} ({least:.2} to {most:.2}, {} runs)", self.median(), self.0.len())
+    }
+
+    /// How many times the peer's each run gave: what changes on the machine from run to run changes both.
+    pub(crate) fn over(&self, peer: &Self) -> Self {
+        Self(self.0.iter().zip(&peer.0).map(|(own, peer)| own / peer).collect())
     }
 }
 
@@ -44,5 +55,15 @@ mod tests {
             series.add(value);
         }
         assert_eq!(series.tell("ms"), "3.00 ms (1.00 to 5.00, 3 runs)");
+    }
+
+    #[test]
+    fn runs_are_compared_with_those_of_the_same_time() {
+        let [mut own, mut peer] = [Series::default(), Series::default()];
+        for (one, other) in [(1.0, 2.0), (20.0, 10.0), (3.0, 2.0)] {
+            own.add(one);
+            peer.add(other);
+        }
+        assert_eq!(own.over(&peer).tell("times"), "1.50 times (0.50 to 2.00, 3 runs)");
     }
 }

@@ -48,10 +48,9 @@ pub(crate) fn measure(rounds: usize, seconds: u64) {
 async fn run(rounds: usize, span: Duration) -> anyhow::Result<()> {
     let stores = [Members::start(Kind::Discoverd).await?, Members::start(Kind::Etcd).await?];
     let mut figures = [Figures::default(), Figures::default()];
-    for _ in 0..rounds {
-        for (store, figures) in stores.iter().zip(&mut figures) {
-            round(store, figures, span).await?;
-        }
+    for number in 0..rounds {
+        let order = if number % 2 == 0 { [0, 1] } else { [1, 0] };
+        round(&stores, &mut figures, span, order).await?;
     }
     tell(&figures);
     let [discoverd, etcd] = stores;
@@ -67,22 +66,37 @@ async fn run(rounds: usize, span: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn round(store: &Members, figures: &mut Figures, span: Duration) -> anyhow::Result<()> {
-    let load = Load::new(store, span);
+/// Each figure is taken of one store right after the other: the machine may be another one half a minute later.
+async fn round(
+    stores: &[Members; 2],
+    figures: &mut [Figures; 2],
+    span: Duration,
+    order: [usize; 2],
+) -> anyhow::Result<()> {
+    let loads = stores.each_ref().map(|store| Load::new(store, span));
     let micros = |rate: f64, taken: f64| taken * 1e6 / (rate * span.as_secs_f64());
-    figures.lone_writes.add(load.writes(1).await?);
-    let before = store.processor_time();
-    let writes = load.writes(CLIENTS).await?;
-    figures.writes.add(writes);
-    figures.write_cost.add(micros(writes, store.processor_time() - before));
-    let before = store.processor_time();
-    let reads = load.reads(CLIENTS).await?;
-    figures.reads.add(reads);
-    figures.read_cost.add(micros(reads, store.processor_time() - before));
-    for (series, watchers) in figures.watch.iter_mut().zip([1, 100]) {
-        let (median, late) = load.watch(watchers).await?;
-        series.0.add(median);
-        series.1.add(late);
+    for at in order {
+        figures[at].lone_writes.add(loads[at].writes(1).await?);
+    }
+    for at in order {
+        let before = stores[at].processor_time();
+        let writes = loads[at].writes(CLIENTS).await?;
+        figures[at].writes.add(writes);
+        figures[at].write_cost.add(micros(writes, stores[at].processor_time() - before));
+    }
+    for at in order {
+        let before = stores[at].processor_time();
+        let reads = loads[at].reads(CLIENTS).await?;
+        figures[at].reads.add(reads);
+        figures[at].read_cost.add(micros(reads, stores[at].processor_time() - before));
+    }
+    for (number, watchers) in [1, 100].into_iter().enumerate() {
+        for at in order {
+            let (median, late) = loads[at].watch(watchers).await?;
+            let series = &mut figures[at].watch[number];
+            series.0.add(median);
+            series.1.add(late);
+        }
     }
     Ok(())
 }
@@ -94,6 +108,7 @@ fn tell(figures: &[Figures; 2]) {
         println!("registry, {what}, discoverd: {}", ours.tell(unit));
         println!("registry, {what}, etcd: {}", theirs.tell(unit));
         println!("registry, {what}, ratio of medians: {:.2}", ours.median() / theirs.median());
+        println!("registry, {what}, ratio round by round: {}", ours.over(theirs).tell("times"));
     };
     line("changed registrations of 1 client", "/s", &|figures| &figures.lone_writes);
     line("changed registrations of 64 clients", "/s", &|figures| &figures.writes);
