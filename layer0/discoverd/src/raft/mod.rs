@@ -301,8 +301,8 @@ impl Node {
         self.until(|node| has_log(node) || node.leadership() != Leadership::Unknown).await;
     }
 
-    /// Waits until the log has ended because its disk failed, and says how. Never returns when it ends
-    /// because it was told to.
+    /// Waits until the log has ended because its disk failed or its task panicked, and says how. Never
+    /// returns when it ends because it was told to.
     pub(crate) async fn failed(&self) -> String {
         // Ends with the log, and seldom changes before; the other metrics change with every entry.
         let mut life = self.raft.server_metrics();
