@@ -23,6 +23,8 @@ mod types;
 #[cfg(test)]
 #[path = "../../tests/it/fragile.rs"]
 mod fragile;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

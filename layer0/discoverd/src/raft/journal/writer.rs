@@ -7,7 +7,7 @@ use super::{Durable, Shared, Write, to_long};
 
 /// Room is filled so much at a time. A file system may keep what was written at once as one piece of its cache,
 /// and looks through the whole piece at every small write into it later (ext4 since Linux 6.16).
-const ZEROS: [u8; 4096] = [0; 4096];
+static ZEROS: [u8; 4096] = [0; 4096];
 
 /// Writes until the journal is closed and its queue empty.
 pub(super) fn run(shared: &Shared) {
