@@ -21,7 +21,7 @@ pub use client::{
 pub use error::{ApiError, ErrorCode};
 pub use json::{AnyJson, BodyLimit, DEFAULT_BODY_LIMIT, Json, Query, encode_json, null_as_default};
 pub use router::{RequestId, finish, not_found};
-pub use server::{ServeOptions, serve, serve_unix, serve_with};
+pub use server::{ServeOptions, serve, serve_connection, serve_unix, serve_with};
 pub use sse::wants_sse;
 pub use sse_reader::{SseError, SseItem, SseParser};
 pub use status::{Health, STATUS_PATH, Status, StatusBody, status_response, status_router};

@@ -19,7 +19,8 @@ use kit_tasks::{Running, Tasks};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower_service::Service as _;
+
+use crate::router;
 
 /// How a server treats its connections.
 #[derive(Clone, Copy, Debug)]
@@ -134,63 +135,71 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let server = self.clone();
+        let Self { tasks, router, options, .. } = self.clone();
         self.tasks.spawn("connection", async move {
-            server.connection(stream, peer).await;
+            serve_connection(&tasks, stream, peer, &router, options).await;
             drop(permit);
         });
     }
+}
 
-    async fn connection<T>(&self, stream: T, peer: Option<SocketAddr>)
-    where
-        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let service = hyper::service::service_fn(|request| self.answer(request, peer));
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.options.header_timeout)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.tasks.stopping() => {
-                connection.as_mut().graceful_shutdown();
-                match tokio::time::timeout(self.options.drain, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => {
-                        tracing::debug!(?peer, "connection did not drain in time and was closed");
-                        return;
-                    }
+/// Serves the requests of one connection until it ends, for a listener that is not [`serve`]'s. A stop of the
+/// task node lets the request in progress end.
+pub async fn serve_connection<T>(
+    tasks: &Tasks,
+    stream: T,
+    peer: Option<SocketAddr>,
+    router: &Router,
+    options: ServeOptions,
+) where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = hyper::service::service_fn(|request| answer(tasks, router, request, peer));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_timeout)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = tasks.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(options.drain, connection).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    tracing::debug!(?peer, "connection did not drain in time and was closed");
+                    return;
                 }
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(?peer, error = %crate::error::chain(&error), "connection ended early");
         }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(?peer, error = %crate::error::chain(&error), "connection ended early");
     }
+}
 
-    async fn answer(
-        &self,
-        mut request: http::Request<Incoming>,
-        peer: Option<SocketAddr>,
-    ) -> Result<Response, std::convert::Infallible> {
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(ConnectInfo(peer));
-        }
-        let response = self.router.clone().call(request).await?;
-        Ok(self.end_events_at_stop(response))
+async fn answer(
+    tasks: &Tasks,
+    router: &Router,
+    mut request: http::Request<Incoming>,
+    peer: Option<SocketAddr>,
+) -> Result<Response, std::convert::Infallible> {
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(ConnectInfo(peer));
     }
+    let response = router::answer(router, request).await;
+    Ok(end_events_at_stop(tasks, response))
+}
 
-    /// An event stream has no end of its own: a drain would wait for it in vain.
-    fn end_events_at_stop(&self, response: Response) -> Response {
-        let content_type = response.headers().get(CONTENT_TYPE);
-        if content_type.is_none_or(|value| !value.as_bytes().starts_with(b"text/event-stream")) {
-            return response;
-        }
-        let stop = self.tasks.stop_token().cancelled_owned();
-        response.map(|body| Body::from_stream(body.into_data_stream().take_until(stop)))
+/// An event stream has no end of its own: a drain would wait for it in vain.
+fn end_events_at_stop(tasks: &Tasks, response: Response) -> Response {
+    let content_type = response.headers().get(CONTENT_TYPE);
+    if content_type.is_none_or(|value| !value.as_bytes().starts_with(b"text/event-stream")) {
+        return response;
     }
+    let stop = tasks.stop_token().cancelled_owned();
+    response.map(|body| Body::from_stream(body.into_data_stream().take_until(stop)))
 }
 
 fn tune(stream: &TcpStream) {

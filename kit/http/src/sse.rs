@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -22,18 +22,17 @@ pub const CONTENT_TYPE_SSE: &str = "text/event-stream; charset=utf-8";
 /// How long a stream may be silent before a comment line shows that it lives.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// One item of a stream.
+/// One item of a stream, as it stands on the wire. Clones share its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    id: Option<String>,
-    data: String,
+    wire: Bytes,
     is_error: bool,
 }
 
 impl Event {
     /// An item with this text; each of its lines becomes a `data: ` line.
-    pub fn data(text: impl Into<String>) -> Self {
-        Self { id: None, data: text.into(), is_error: false }
+    pub fn data(text: impl AsRef<str>) -> Self {
+        Self { wire: lines("", text.as_ref()), is_error: false }
     }
 
     /// An item with this value as compact JSON. A value that cannot be written becomes an error that
@@ -47,34 +46,35 @@ impl Event {
     }
 
     /// The error that ends a stream: the client sees "Server error: text", nothing follows it.
-    pub fn error(text: impl Into<String>) -> Self {
-        Self { id: None, data: text.into(), is_error: true }
+    pub fn error(text: impl AsRef<str>) -> Self {
+        Self { wire: lines("event: error\n", text.as_ref()), is_error: true }
     }
 
     /// The same item with an id line.
     #[must_use]
-    pub fn with_id(self, id: impl Into<String>) -> Self {
-        Self { id: Some(id.into()), ..self }
+    pub fn with_id(self, id: impl AsRef<str>) -> Self {
+        // An id with a line break would forge further lines.
+        let id: String = id.as_ref().chars().filter(|c| !matches!(c, '\n' | '\r' | '\0')).collect();
+        let mut wire = format!("id: {id}\n").into_bytes();
+        wire.extend_from_slice(&self.wire);
+        Self { wire: wire.into(), ..self }
     }
 
     /// The item as it stands on the wire.
-    pub fn encode(&self) -> String {
-        let mut text = String::with_capacity(self.data.len() + 16);
-        if self.is_error {
-            text.push_str("event: error\n");
-        }
-        if let Some(id) = &self.id {
-            // An id with a line break would forge further lines.
-            let id: String = id.chars().filter(|c| !matches!(c, '\n' | '\r' | '\0')).collect();
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "id: {id}");
-        }
-        for line in self.data.split('\n') {
-            let _ = writeln!(text, "data: {}", line.trim_end_matches('\r').replace('\r', " "));
-        }
-        text.push('\n');
-        text
+    pub fn encode(&self) -> Bytes {
+        self.wire.clone()
     }
+}
+
+fn lines(head: &str, text: &str) -> Bytes {
+    let mut wire = String::with_capacity(head.len() + text.len() + 16);
+    wire.push_str(head);
+    for line in text.split('\n') {
+        // Writing to a String cannot fail.
+        let _ = writeln!(wire, "data: {}", line.trim_end_matches('\r').replace('\r', " "));
+    }
+    wire.push('\n');
+    wire.into()
 }
 
 /// Whether a client asks for an event stream.
@@ -100,6 +100,7 @@ where
     let frames = Frames {
         events: Some(Box::pin(events)),
         keep_alive,
+        spoke: Instant::now(),
         silence: Box::pin(tokio::time::sleep(keep_alive)),
     };
     let content_type = HeaderValue::from_static(CONTENT_TYPE_SSE);
@@ -111,7 +112,24 @@ struct Frames<S> {
     /// None after the error that ends the stream.
     events: Option<Pin<Box<S>>>,
     keep_alive: Duration,
+    /// When something was sent last.
+    spoke: Instant,
+    /// Runs out no later than the silence has been too long. Set again only then, not with every event.
     silence: Pin<Box<Sleep>>,
+}
+
+impl<S> Frames<S> {
+    /// Ready once nothing was sent for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.silence.as_mut().poll(cx));
+            let due = self.spoke + self.keep_alive;
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.silence.as_mut().reset(due);
+        }
+    }
 }
 
 impl<S: Stream<Item = Event>> Stream for Frames<S> {
@@ -126,14 +144,14 @@ impl<S: Stream<Item = Event>> Stream for Frames<S> {
                 if event.is_error {
                     this.events = None;
                 }
-                Bytes::from(event.encode())
+                event.wire
             }
-            Poll::Pending => match this.silence.as_mut().poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(()) => Bytes::from_static(b":\n"),
-            },
+            Poll::Pending => {
+                ready!(this.poll_silence(cx));
+                Bytes::from_static(b":\n")
+            }
         };
-        this.silence.as_mut().reset(Instant::now() + this.keep_alive);
+        this.spoke = Instant::now();
         Poll::Ready(Some(Ok(bytes)))
     }
 }
@@ -147,13 +165,13 @@ mod tests {
     #[test]
     fn items_are_framed_as_on_the_wire() {
         for (event, want) in [
+            (Event::data("x").with_id("7"), "id: 7\ndata: x\n\n"),
+            (Event::data("x").with_id("7\ndata: forged"), "id: 7data: forged\ndata: x\n\n"),
             (
                 Event::json(&serde_json::json!({"a": "<b>"})),
                 "data: {\"a\":\"\\u003cb\\u003e\"}\n\n",
             ),
             (Event::data("one\ntwo"), "data: one\ndata: two\n\n"),
-            (Event::data("x").with_id("7"), "id: 7\ndata: x\n\n"),
-            (Event::data("x").with_id("7\ndata: forged"), "id: 7data: forged\ndata: x\n\n"),
             (Event::error("boom"), "event: error\ndata: boom\n\n"),
         ] {
             assert_eq!(event.encode(), want);
@@ -167,6 +185,18 @@ mod tests {
         assert_eq!(answer.headers()[CONTENT_TYPE], "text/event-stream; charset=utf-8");
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, "data: a\n\nevent: error\ndata: boom\n\n");
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_puts_the_comment_off() {
+        let (spoke, keep_alive) = (Instant::now(), Duration::from_secs(3600));
+        let silence = Box::pin(tokio::time::sleep(Duration::ZERO));
+        let events = Some(Box::pin(stream::pending::<Event>()));
+        let mut frames = Frames { events, keep_alive, spoke, silence };
+        // Set before something was sent, it runs out early.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert!(futures_util::poll!(frames.next()).is_pending());
+        assert_eq!(frames.silence.deadline(), spoke + keep_alive);
     }
 
     #[tokio::test]

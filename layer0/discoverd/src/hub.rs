@@ -44,11 +44,11 @@ impl Kinds {
     }
 }
 
-/// An event with its text.
+/// An event as it is sent.
 #[derive(Debug)]
 struct Told {
     kind: EventKind,
-    text: String,
+    event: sse::Event,
 }
 
 type Batch = Arc<Vec<Told>>;
@@ -98,10 +98,8 @@ impl Hub {
             let service = event.service().as_str();
             if self.watchers.contains_key(service) {
                 let event = wire::event(event);
-                batches
-                    .entry(service)
-                    .or_default()
-                    .push(Told { kind: event.kind, text: text(&event) });
+                let told = Told { kind: event.kind, event: sse::Event::json(&event) };
+                batches.entry(service).or_default().push(told);
             }
         }
         for (service, batch) in batches {
@@ -155,18 +153,12 @@ fn live_events(
         let items: Vec<_> = match batch {
             Ok(batch) => {
                 let wanted = batch.iter().filter(|told| kinds.include(told.kind));
-                wanted.map(|told| sse::Event::data(told.text.clone())).collect()
+                wanted.map(|told| told.event.clone()).collect()
             }
             Err(error) => vec![sse::Event::error(error)],
         };
         stream::iter(items)
     })
-}
-
-fn text(event: &discoverd_api::Event) -> String {
-    // Events of ours always can be written, and JSON is UTF-8.
-    let bytes = kit_http::encode_json(event).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -196,7 +188,7 @@ mod tests {
         let items: Vec<_> = subscription.into_events().collect().await;
         assert_eq!(items.len(), 1 + 1 + QUEUE + 1, "present, marker, queue, error");
         let last = items.last().map(sse::Event::encode);
-        assert_eq!(last, Some(format!("event: error\ndata: {BLOCKED}\n\n")));
+        assert_eq!(last.unwrap(), format!("event: error\ndata: {BLOCKED}\n\n"));
     }
 
     #[tokio::test]

@@ -1,14 +1,12 @@
 //! One port for HTTP and for other members: the first byte of a connection says which.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use kit_backoff::Backoff;
+use kit_http::ServeOptions;
 use kit_tasks::Tasks;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -100,23 +98,8 @@ impl Connection {
     async fn http(self, stream: TcpStream, peer: SocketAddr) {
         // Fails only on a connection that is gone, which its first read tells.
         drop(stream.set_nodelay(true));
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.tasks.stopping() => {
-                connection.as_mut().graceful_shutdown();
-                match tokio::time::timeout(DRAIN, connection).await {
-                    Ok(ended) => ended,
-                    Err(_) => return,
-                }
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "connection ended early");
-        }
+        let options =
+            ServeOptions { header_timeout: HEAD, drain: DRAIN, max_connections: CONNECTIONS };
+        kit_http::serve_connection(&self.tasks, stream, Some(peer), &self.router, options).await;
     }
 }

@@ -32,7 +32,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(crate) fn start(
     tasks: &Tasks,
     config: &Config,
-    context: &Context,
+    context: &Arc<Context>,
     http: SocketAddr,
     dns: Option<SocketAddr>,
     clock: Arc<dyn Clock>,
@@ -40,8 +40,8 @@ pub(crate) fn start(
     let client = Client::new(&Servers::parse(&reachable(http).to_string()));
     let client = client.map_err(StartError::Client)?;
     let own = join(&config.host, http.port());
-    let herald =
-        Herald { config: config.clone(), context: context.clone(), clock, tasks: tasks.clone() };
+    let context = Arc::clone(context);
+    let herald = Herald { config: config.clone(), context, clock, tasks: tasks.clone() };
     tasks.spawn_until_stop("announce", async move {
         herald.context.node.of_use().await;
         herald.register(client, Instance::new("tcp", &own));
@@ -68,7 +68,7 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
 
 struct Herald {
     config: Config,
-    context: Context,
+    context: Arc<Context>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
 }

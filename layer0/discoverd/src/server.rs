@@ -125,8 +125,8 @@ pub async fn start_with(config: Config, deps: Deps, tasks: &Tasks) -> Result<Run
     }
     expiry::start(&serving, &config, Arc::clone(&state), node.clone());
     let place = directory.map(|directory| Place { directory, server: tasks.clone() });
-    let context = Context::new(Arc::clone(&state), node.clone(), &serving, place);
-    let router = router(context.clone());
+    let context = Arc::new(Context::new(Arc::clone(&state), node.clone(), &serving, place));
+    let router = router(Arc::clone(&context));
     for listener in listeners {
         listener::start(&serving, listener, router.clone(), node.clone(), config.first_byte);
     }

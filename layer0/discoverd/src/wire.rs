@@ -1,7 +1,7 @@
 //! Between the registry's types and those of the wire.
 
 use discoverd_api::{self as api, JsonText};
-use discoverd_registry::{Command, Election, Event, Instance, LogIndex, Meta, Registration};
+use discoverd_registry::{Command, Election, Event, Id, Instance, LogIndex, Meta, Registration};
 
 /// An instance as the wire shows it.
 pub(crate) fn instance(instance: &Instance) -> api::Instance {
@@ -34,19 +34,10 @@ pub(crate) fn event(event: &Event) -> api::Event {
     }
 }
 
-/// What an instance of the wire registers.
-pub(crate) fn registration(instance: &api::Instance) -> Registration {
-    let api::Instance { addr, proto, meta, .. } = instance.clone();
-    Registration { addr, proto, meta }
-}
-
-/// The command that registers an instance.
-pub(crate) fn add_instance(service: &str, instance: &api::Instance) -> Command {
-    Command::AddInstance {
-        service: service.into(),
-        id: instance.id.as_str().into(),
-        registration: registration(instance),
-    }
+/// What an instance of the wire registers, and under which id.
+pub(crate) fn registration(instance: api::Instance) -> (Id, Registration) {
+    let api::Instance { id, addr, proto, meta, .. } = instance;
+    (id.as_str().into(), Registration { addr, proto, meta })
 }
 
 /// The command that stores metadata.

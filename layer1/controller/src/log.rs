@@ -166,7 +166,7 @@ mod tests {
         let text: Vec<_> = events(pieces).map(|event| event.encode()).collect().await;
         assert_eq!(
             text.concat(),
-            "data: {\"event\":\"message\",\"data\":{\"msg\":\"a\"}}\n\n\
+            b"data: {\"event\":\"message\",\"data\":{\"msg\":\"a\"}}\n\n\
              data: {\"event\":\"message\",\"data\":{\"msg\":\"b\"}}\n\n\
              data: {\"event\":\"eof\"}\n\n"
         );

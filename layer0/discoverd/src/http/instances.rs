@@ -1,5 +1,7 @@
 //! Instances: register and keep alive, remove, list, watch.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State as Shared};
 use axum::response::{IntoResponse as _, Response};
 use discoverd_api::Instance;
@@ -14,7 +16,7 @@ use crate::wire;
 
 /// A PUT that changes nothing is a heartbeat and enters no log. The id of the path is not looked at.
 pub(super) async fn add(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path((service, _)): Path<(String, String)>,
     target: Target,
     body: Result<AnyJson<Instance>, ApiError>,
@@ -22,16 +24,16 @@ pub(super) async fn add(
     let AnyJson(instance) = body?;
     instance.validate()?;
     target.here(&context)?;
-    let registration = wire::registration(&instance);
-    if context.state.heartbeat(&service, instance.id.as_str(), &registration) {
+    let (id, registration) = wire::registration(instance);
+    if context.state.heartbeat(&service, id.as_str(), &registration) {
         return Ok(());
     }
-    let command = wire::add_instance(&service, &instance);
+    let command = Command::AddInstance { service: service.into(), id, registration };
     context.node.propose(command).await.map(drop).map_err(|error| target.not_done(error))
 }
 
 pub(super) async fn remove(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path((service, id)): Path<(String, String)>,
     target: Target,
 ) -> Result<(), NotDone> {
@@ -41,7 +43,7 @@ pub(super) async fn remove(
 }
 
 pub(super) async fn list(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path(service): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, NotDone> {

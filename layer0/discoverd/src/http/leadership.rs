@@ -1,5 +1,7 @@
 //! Leaders of services: set by hand, show, watch.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State as Shared};
 use axum::response::{IntoResponse as _, Response};
 use discoverd_api::LeaderChange;
@@ -14,7 +16,7 @@ use crate::wire;
 
 /// The kind of election is looked at first, in the local copy, before body and leadership.
 pub(super) async fn set(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path(service): Path<String>,
     target: Target,
     body: Result<Json<LeaderChange>, ApiError>,
@@ -30,7 +32,7 @@ pub(super) async fn set(
 }
 
 pub(super) async fn show(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path(service): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, NotDone> {

@@ -1,5 +1,6 @@
 //! The servers themselves: who leads and votes, changes of that, the end of this one.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::{Path, State as Shared};
@@ -12,7 +13,9 @@ use super::Context;
 use super::refusal::{NotDone, Target, refused_change};
 use crate::raft::Leadership;
 
-pub(super) async fn leader(Shared(context): Shared<Context>) -> Result<Json<RaftLeader>, ApiError> {
+pub(super) async fn leader(
+    Shared(context): Shared<Arc<Context>>,
+) -> Result<Json<RaftLeader>, ApiError> {
     match context.node.leadership() {
         Leadership::Me => Ok(Json(RaftLeader { host: context.node.addr().to_owned() })),
         Leadership::Other(host) => Ok(Json(RaftLeader { host })),
@@ -20,17 +23,17 @@ pub(super) async fn leader(Shared(context): Shared<Context>) -> Result<Json<Raft
     }
 }
 
-pub(super) async fn list(Shared(context): Shared<Context>) -> Json<Vec<String>> {
+pub(super) async fn list(Shared(context): Shared<Arc<Context>>) -> Json<Vec<String>> {
     Json(context.node.peers())
 }
 
 /// All servers that have the log, those without a vote too.
-pub(super) async fn all(Shared(context): Shared<Context>) -> Json<Vec<RaftMember>> {
+pub(super) async fn all(Shared(context): Shared<Arc<Context>>) -> Json<Vec<RaftMember>> {
     Json(context.node.roster())
 }
 
 pub(super) async fn add(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path(peer): Path<String>,
     target: Target,
 ) -> Result<Json<LastIndex>, NotDone> {
@@ -40,7 +43,7 @@ pub(super) async fn add(
 }
 
 pub(super) async fn remove(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path(peer): Path<String>,
     target: Target,
 ) -> Result<(), NotDone> {
@@ -49,18 +52,18 @@ pub(super) async fn remove(
 }
 
 /// This server votes from now on; one that does already is fine.
-pub(super) async fn promote(Shared(context): Shared<Context>) -> Result<(), ApiError> {
+pub(super) async fn promote(Shared(context): Shared<Arc<Context>>) -> Result<(), ApiError> {
     context.node.promote().await.map_err(|error| refused_change(&error))
 }
 
 /// This server follows without voting from now on; one that does already is fine.
-pub(super) async fn demote(Shared(context): Shared<Context>) -> Result<(), ApiError> {
+pub(super) async fn demote(Shared(context): Shared<Arc<Context>>) -> Result<(), ApiError> {
     context.node.demote().await.map_err(|error| refused_change(&error))
 }
 
 /// This server ends, and the next one on its disk begins a new cluster with what is there.
 pub(super) async fn rebuild(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Json(rebuild): Json<Rebuild>,
 ) -> Result<(), ApiError> {
     let Some(place) = &context.place else {
@@ -73,7 +76,7 @@ pub(super) async fn rebuild(
 }
 
 /// Deregisters this server, ends everything but the process, answers with the log's last index.
-pub(super) async fn shutdown(Shared(context): Shared<Context>) -> impl IntoResponse {
+pub(super) async fn shutdown(Shared(context): Shared<Arc<Context>>) -> impl IntoResponse {
     if let Some(registration) = context.registration.get() {
         registration.end().await;
     }

@@ -1,5 +1,7 @@
 //! Metadata of services: compare-and-swap, show.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State as Shared};
 use discoverd_api::ServiceMeta;
 use discoverd_registry::Answer;
@@ -10,7 +12,7 @@ use super::refusal::{NotDone, Target};
 use crate::wire;
 
 pub(super) async fn set(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path(service): Path<String>,
     target: Target,
     body: Result<Json<ServiceMeta>, ApiError>,
@@ -25,7 +27,7 @@ pub(super) async fn set(
 }
 
 pub(super) async fn show(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path(service): Path<String>,
 ) -> Result<Json<ServiceMeta>, NotDone> {
     let found = context.state.read(|registry| registry.meta(&service).map(wire::meta));

@@ -11,12 +11,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
-use axum::{Extension, Router};
-use futures_util::StreamExt as _;
 use http::{HeaderName, HeaderValue};
 use kit_http::{ApiError, BodyLimit, Status, sse};
 use kit_tasks::Tasks;
@@ -33,18 +32,18 @@ const PEERS: HeaderName = HeaderName::from_static("discoverd-peers");
 const INDEX: HeaderName = HeaderName::from_static("discoverd-index");
 const AGE: HeaderName = HeaderName::from_static("discoverd-age");
 
-/// What handlers need. Cheap to clone.
-#[derive(Clone, Debug)]
+/// What handlers need.
+#[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) state: Arc<State>,
     pub(crate) node: Node,
     /// The part of the task tree that a shutdown ends.
     serving: Tasks,
-    closing: Arc<AtomicBool>,
+    closing: AtomicBool,
     /// None where the log is in no directory.
     place: Option<Place>,
     /// The server's own registration, once it has one.
-    pub(crate) registration: Arc<OnceLock<Registration>>,
+    pub(crate) registration: OnceLock<Registration>,
 }
 
 /// Where the log is, and what ends when it is to be opened anew.
@@ -61,20 +60,19 @@ impl Context {
         serving: &Tasks,
         place: Option<Place>,
     ) -> Self {
-        let (closing, registration) = (Arc::default(), Arc::default());
+        let (closing, registration) = (AtomicBool::new(false), OnceLock::new());
         Self { state, node, serving: serving.clone(), closing, place, registration }
     }
 
     /// The events of a service as an answer.
     fn watch(&self, service: &str, kinds: Kinds) -> Response {
-        let events = self.state.subscribe(service, kinds).into_events();
-        sse::response(events.take_until(self.serving.stop_token().cancelled_owned()))
+        sse::response(self.state.subscribe(service, kinds).into_events())
     }
 }
 
 /// All routes.
-pub(crate) fn router(context: Context) -> Router {
-    let healthy = context.clone();
+pub(crate) fn router(context: Arc<Context>) -> Router {
+    let healthy = Arc::clone(&context);
     let router = Router::new()
         .route(
             "/services/{service}",
@@ -96,22 +94,25 @@ pub(crate) fn router(context: Context) -> Router {
         .route("/raft/rebuild", post(members::rebuild))
         .route("/ping", get(async || ()))
         .route("/shutdown", post(members::shutdown))
-        .merge(kit_http::status_router(env!("CARGO_PKG_VERSION"), move || status(healthy.clone())))
-        .layer(Extension(BodyLimit(BODY)))
-        .with_state(context.clone());
-    kit_http::finish(router).layer(from_fn_with_state(context, stamp))
+        .merge(kit_http::status_router(env!("CARGO_PKG_VERSION"), move || {
+            status(Arc::clone(&healthy))
+        }))
+        .with_state(Arc::clone(&context));
+    kit_http::finish(router).layer(from_fn_with_state(context, wrap))
 }
 
-async fn status(context: Context) -> Status {
+async fn status(context: Arc<Context>) -> Status {
     match context.node.leadership() {
         Leadership::Me | Leadership::Other(_) => Status::healthy(),
         Leadership::Unknown => Status::unhealthy("discoverd: no known leader"),
     }
 }
 
-/// Adds the headers of every answer: the index of the state the request found, for how many seconds no
-/// leader was heard where this server does not lead, and the voters.
-async fn stamp(Shared(context): Shared<Context>, request: Request, next: Next) -> Response {
+/// Bounds the body, and adds the headers of every answer: the index of the state the request found, for how
+/// many seconds no leader was heard where this server does not lead, and the voters. One layer: each is paid
+/// for with every request.
+async fn wrap(Shared(context): Shared<Arc<Context>>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(BodyLimit(BODY));
     let (index, age) = (context.state.applied(), context.node.age());
     let peers = context.node.peers().join(",");
     let mut response = if context.closing.load(Ordering::Acquire) {
@@ -126,7 +127,7 @@ async fn stamp(Shared(context): Shared<Context>, request: Request, next: Next) -
         Age::Past(silent) => headers.insert(AGE, HeaderValue::from(silent.as_secs())),
         Age::Unknown => headers.insert(AGE, HeaderValue::from_static("unknown")),
     };
-    if let Ok(peers) = HeaderValue::from_str(&peers) {
+    if let Ok(peers) = HeaderValue::try_from(peers) {
         headers.insert(PEERS, peers);
     }
     response

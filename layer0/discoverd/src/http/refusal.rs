@@ -6,7 +6,7 @@ use discoverd_api::{InstanceError, ServiceNameError};
 use discoverd_registry::Refusal;
 use http::header::{HOST, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderValue, StatusCode, Uri};
 use kit_http::{ApiError, ErrorCode};
 
 use super::Context;
@@ -84,14 +84,14 @@ pub(super) fn refused_change(error: &MembershipError) -> ApiError {
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     uri: Uri,
-    port: Option<u16>,
+    host: Option<HeaderValue>,
 }
 
 impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Target {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self { uri: parts.uri.clone(), port: port_asked(&parts.headers) })
+        Ok(Self { uri: parts.uri.clone(), host: parts.headers.get(HOST).cloned() })
     }
 }
 
@@ -146,14 +146,13 @@ impl Target {
         let Leadership::Other(leader) = leadership else { return NotDone::no_leader() };
         let host = leader.rsplit_once(':').map_or(leader.as_str(), |(host, _)| host);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
-        match self.port {
+        match self.host.as_ref().and_then(port_asked) {
             Some(port) => NotDone::Elsewhere(format!("http://{host}:{port}{path}")),
             None => NotDone::Elsewhere(format!("http://{leader}{path}")),
         }
     }
 }
 
-fn port_asked(headers: &HeaderMap) -> Option<u16> {
-    let host = headers.get(HOST)?.to_str().ok()?;
-    host.parse::<http::uri::Authority>().ok()?.port_u16()
+fn port_asked(host: &HeaderValue) -> Option<u16> {
+    host.to_str().ok()?.parse::<http::uri::Authority>().ok()?.port_u16()
 }

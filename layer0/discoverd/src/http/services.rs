@@ -1,5 +1,7 @@
 //! Services: add, remove, watch.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State as Shared};
 use axum::response::Response;
 use discoverd_api::{ServiceConfig, ServiceName};
@@ -12,7 +14,7 @@ use crate::hub::Kinds;
 use crate::wire;
 
 pub(super) async fn add(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path(service): Path<String>,
     target: Target,
     config: Result<Json<ServiceConfig>, ApiError>,
@@ -26,7 +28,7 @@ pub(super) async fn add(
 }
 
 pub(super) async fn remove(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path(service): Path<String>,
     target: Target,
 ) -> Result<(), NotDone> {
@@ -38,7 +40,7 @@ pub(super) async fn remove(
 
 /// Always a stream, of any name: a service that does not exist yet may be waited for.
 pub(super) async fn watch(
-    Shared(context): Shared<Context>,
+    Shared(context): Shared<Arc<Context>>,
     Path(service): Path<String>,
 ) -> Response {
     context.watch(&service, Kinds::All)

@@ -2,14 +2,55 @@
 //! only together with a way to read the old one.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use discoverd_registry::{Answer, Command, Election, Lapsed, LogIndex, Refusal, Registration};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 /// One entry of the log: commands that were written together, because one write to disk serves many
-/// callers. Each of them gets an index of its own when it is applied.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Proposal(pub(crate) Vec<LogCommand>);
+/// callers. Each of them gets an index of its own when it is applied. Clones are the same proposal, and its
+/// text is made once: it goes to this member's disk and to every other member.
+#[derive(Clone, Debug)]
+pub(crate) struct Proposal(Arc<Batch>);
+
+#[derive(Debug)]
+struct Batch {
+    commands: Vec<LogCommand>,
+    /// Empty until it is asked for.
+    text: OnceLock<Box<RawValue>>,
+}
+
+impl Proposal {
+    pub(crate) fn new(commands: Vec<LogCommand>) -> Self {
+        Self(Arc::new(Batch { commands, text: OnceLock::new() }))
+    }
+
+    pub(crate) fn commands(&self) -> &[LogCommand] {
+        &self.0.commands
+    }
+}
+
+impl Serialize for Proposal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Batch { commands, text } = &*self.0;
+        if let Some(text) = text.get() {
+            return text.serialize(serializer);
+        }
+        let made = serde_json::value::to_raw_value(commands).map_err(S::Error::custom)?;
+        text.get_or_init(|| made).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Proposal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let commands = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
+        Ok(Self(Arc::new(Batch { commands, text: text.into() })))
+    }
+}
 
 /// What applying a [`Proposal`] gave, in its order. It never leaves the process: only the leader
 /// proposes, so nothing of it is written.
@@ -123,34 +164,38 @@ impl From<Command> for LogCommand {
     }
 }
 
-impl From<LogCommand> for Command {
-    fn from(command: LogCommand) -> Self {
+impl From<&LogCommand> for Command {
+    fn from(command: &LogCommand) -> Self {
         match command {
             LogCommand::AddService { service, election } => {
-                Self::AddService { service: service.into(), election: election.into() }
+                Self::AddService { service: service.as_str().into(), election: (*election).into() }
             }
             LogCommand::RemoveService { service } => {
-                Self::RemoveService { service: service.into() }
+                Self::RemoveService { service: service.as_str().into() }
             }
             LogCommand::SetMeta { service, data, expected, leader } => Self::SetMeta {
-                service: service.into(),
-                data: data.into(),
-                expected: LogIndex(expected),
-                leader: leader.map(Into::into),
+                service: service.as_str().into(),
+                data: data.as_str().into(),
+                expected: LogIndex(*expected),
+                leader: leader.as_deref().map(Into::into),
             },
             LogCommand::SetLeader { service, leader } => {
-                Self::SetLeader { service: service.into(), leader: leader.into() }
+                Self::SetLeader { service: service.as_str().into(), leader: leader.as_str().into() }
             }
             LogCommand::AddInstance { service, id, addr, proto, meta } => Self::AddInstance {
-                service: service.into(),
-                id: id.into(),
-                registration: Registration { addr, proto, meta },
+                service: service.as_str().into(),
+                id: id.as_str().into(),
+                registration: Registration {
+                    addr: addr.clone(),
+                    proto: proto.clone(),
+                    meta: meta.clone(),
+                },
             },
             LogCommand::RemoveInstance { service, id } => {
-                Self::RemoveInstance { service: service.into(), id: id.into() }
+                Self::RemoveInstance { service: service.as_str().into(), id: id.as_str().into() }
             }
             LogCommand::Expire { lapsed } => {
-                Self::Expire { lapsed: lapsed.into_iter().map(Lapsed::from).collect() }
+                Self::Expire { lapsed: lapsed.iter().map(Lapsed::from).collect() }
             }
         }
     }
@@ -163,10 +208,14 @@ impl From<Lapsed> for LogLapsed {
     }
 }
 
-impl From<LogLapsed> for Lapsed {
-    fn from(lapsed: LogLapsed) -> Self {
+impl From<&LogLapsed> for Lapsed {
+    fn from(lapsed: &LogLapsed) -> Self {
         let LogLapsed { service, id, touched } = lapsed;
-        Self { service: service.into(), id: id.into(), touched: LogIndex(touched) }
+        Self {
+            service: service.as_str().into(),
+            id: id.as_str().into(),
+            touched: LogIndex(*touched),
+        }
     }
 }
 
@@ -197,9 +246,11 @@ mod tests {
             Command::RemoveInstance { service: service(), id: id() },
             Command::Expire { lapsed: vec![lapsed] },
         ] {
-            let text = serde_json::to_string(&LogCommand::from(command.clone())).unwrap();
-            let read: LogCommand = serde_json::from_str(&text).unwrap();
-            assert_eq!(Command::from(read), command, "{text}");
+            let proposal = Proposal::new(vec![command.clone().into()]);
+            let text = serde_json::to_string(&proposal).unwrap();
+            let read: Proposal = serde_json::from_str(&text).unwrap();
+            assert_eq!(read.commands().iter().map(Command::from).collect::<Vec<_>>(), [command]);
+            assert_eq!(serde_json::to_string(&read).unwrap(), text, "it is sent on as it came");
         }
     }
 }

@@ -21,6 +21,9 @@ pub(crate) const MARK: u8 = 0xff;
 /// The largest message. Larger appends are split by the library; a snapshot chunk of 1 MiB fits.
 pub(super) const MAX_FRAME: usize = 16 << 20;
 
+/// Room for a message with an entry or two.
+const COMMON: usize = 1000;
+
 /// What one member asks of another. A message of the log names the member it is for: another one that
 /// has its address now must not vote or store in its place.
 #[derive(Debug, Serialize, Deserialize)]
@@ -76,7 +79,8 @@ pub(super) enum Change {
 
 /// The bytes of a message, its length before it.
 pub(super) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; 4];
+    let mut bytes = Vec::with_capacity(COMMON);
+    bytes.extend([0; 4]);
     serde_json::to_writer(&mut bytes, message)?;
     let length = bytes.len() - 4;
     if length > MAX_FRAME {

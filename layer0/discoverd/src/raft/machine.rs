@@ -64,7 +64,7 @@ impl Machine {
                     Change::Nothing
                 }
                 EntryPayload::Normal(proposal) => {
-                    Change::Commands(proposal.0.into_iter().map(Into::into).collect())
+                    Change::Commands(proposal.commands().iter().map(Into::into).collect())
                 }
             }
         });

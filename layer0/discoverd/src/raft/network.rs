@@ -101,6 +101,10 @@ impl Peer {
         committed: Option<LogId>,
         patience: Duration,
     ) -> Option<LogId> {
+        let settled = self.store.journal().on_disk_upto(committed);
+        if settled == committed {
+            return settled;
+        }
         // Whatever ends the wait, what is on disk then counts.
         drop(tokio::time::timeout(patience, self.store.on_disk(committed)).await);
         self.store.journal().on_disk_upto(committed)

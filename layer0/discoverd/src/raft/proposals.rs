@@ -69,7 +69,7 @@ fn weight(command: &LogCommand) -> usize {
 async fn write(raft: &Raft, batch: Vec<Pending>, patience: Duration) {
     let (commands, callers): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|pending| (pending.command, pending.done)).unzip();
-    let written = tokio::time::timeout(patience, raft.client_write(Proposal(commands))).await;
+    let written = tokio::time::timeout(patience, raft.client_write(Proposal::new(commands))).await;
     match written {
         Ok(Ok(response)) => answer(callers, response.data),
         Ok(Err(error)) => {

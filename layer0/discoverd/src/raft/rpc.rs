@@ -23,7 +23,13 @@ pub(crate) async fn serve_peer(node: &Node, stream: TcpStream) -> io::Result<()>
     loop {
         let request = tokio::time::timeout(SILENCE, frame::read(&mut stream)).await??;
         let Some(request) = request else { return Ok(()) };
+        let is_mere_commit =
+            matches!(&request, Request::Append(_, append) if append.entries.is_empty());
         let response = node.answer(request).await;
+        if is_mere_commit {
+            // Watchers are told first of what it committed: they wait for it, the leader for nothing.
+            tokio::task::yield_now().await;
+        }
         let bytes = frame::encode(&response)?;
         tokio::time::timeout(SILENCE, frame::write(&mut stream, &bytes)).await??;
     }

@@ -16,7 +16,7 @@ const SIZES: Sizes = Sizes { extent: 512, full: 2048, warm: 300 };
 
 fn entry(term: u64, index: u64, length: usize) -> Entry {
     let command = LogCommand::RemoveService { service: "x".repeat(length) };
-    let payload = EntryPayload::Normal(Proposal(vec![command]));
+    let payload = EntryPayload::Normal(Proposal::new(vec![command]));
     Entry { log_id: LogId::new(CommittedLeaderId::new(term, 1), index), payload }
 }
 
