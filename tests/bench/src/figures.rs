@@ -18,8 +18,19 @@ impl Series {
         sorted
     }
 
+    pub(crate) fn append(&mut self, other: &Self) {
+        self.0.extend(&other.0);
+    }
+
     pub(crate) fn median(&self) -> f64 {
-        self.sorted().get(self.0.len() / 2).copied().unwrap_or(f64::NAN)
+        self.percentile(50)
+    }
+
+    /// What so many of a hundred are below; the largest for 100.
+    pub(crate) fn percentile(&self, share: usize) -> f64 {
+        let sorted = self.sorted();
+        let at = (sorted.len() * share / 100).min(sorted.len().saturating_sub(1));
+        sorted.get(at).copied().unwrap_or(f64::NAN)
     }
 
     /// `median (smallest to largest) unit`.
@@ -55,6 +66,16 @@ mod tests {
             series.add(value);
         }
         assert_eq!(series.tell("ms"), "3.00 ms (1.00 to 5.00, 3 runs)");
+    }
+
+    #[test]
+    fn percentiles_are_of_all_that_was_appended() {
+        let [mut all, mut more] = [Series::default(), Series::default()];
+        (1..=60).rev().for_each(|value| all.add(f64::from(value)));
+        (61..=200).for_each(|value| more.add(f64::from(value)));
+        all.append(&more);
+        assert_eq!([0, 50, 99, 100].map(|share| all.percentile(share)), [1.0, 101.0, 199.0, 200.0]);
+        assert!(Series::default().percentile(99).is_nan());
     }
 
     #[test]

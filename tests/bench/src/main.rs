@@ -52,6 +52,9 @@ enum Bench {
         /// Seconds of each load
         #[arg(long, default_value_t = 5)]
         seconds: u64,
+        /// Only how late a single watcher sees a change
+        #[arg(long)]
+        only_watch: bool,
     },
     /// Jobs placed on thousands of simulated hosts, by one thread
     Placement {
@@ -73,7 +76,9 @@ fn main() -> anyhow::Result<()> {
         Bench::Router { rounds, seconds } => router::measure(rounds, seconds),
         Bench::Memory => memory::measure(),
         Bench::Network { rounds, seconds } => network::measure(rounds, seconds),
-        Bench::Registry { rounds, seconds } => registry::measure(rounds, seconds),
+        Bench::Registry { rounds, seconds, only_watch } => {
+            registry::measure(rounds, seconds, only_watch);
+        }
         Bench::Placement { rounds } => placement::measure(rounds)?,
         Bench::Push { rounds } => push::measure(rounds),
     }

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::CLIENTS;
 use super::members::{MEMBERS, Members, ip};
 use super::store::{Client, Kind};
+use crate::figures::Series;
 
 /// Between two writes while watchers look.
 const BEAT: Duration = Duration::from_millis(10);
@@ -38,11 +39,14 @@ impl Load {
         Self { kind: members.kind, leader: members.leader, span, started: Instant::now() }
     }
 
+    /// Before all else, once for a store.
+    pub(crate) async fn prepare(&self) -> anyhow::Result<()> {
+        Client::connect(self.kind, ip(self.leader)).await?.prepare().await
+    }
+
     /// Changed registrations a second at the leader.
     pub(crate) async fn writes(&self, clients: usize) -> anyhow::Result<f64> {
         let leader = self.leader;
-        let mut first = Client::connect(self.kind, ip(leader)).await?;
-        first.prepare().await?;
         let started = self.started;
         self.rate(
             clients,
@@ -54,7 +58,9 @@ impl Load {
 
     /// Reads of all entries a second, spread over the members.
     pub(crate) async fn reads(&self, clients: usize) -> anyhow::Result<f64> {
-        self.rate(
+        let mut keeper = Client::connect(self.kind, ip(self.leader)).await?;
+        register_all(&mut keeper).await?;
+        let reads = self.rate(
             clients,
             |number| number % MEMBERS,
             async |client: &mut Client, _| {
@@ -62,8 +68,25 @@ impl Load {
                 ensure!(length > CLIENTS * DIGITS, "{length} bytes are not all entries");
                 Ok(())
             },
-        )
-        .await
+        );
+        // Entries of discoverd end without heartbeats, etcd's stay.
+        let kept = async {
+            loop {
+                tokio::time::sleep(HEARTBEAT).await;
+                if self.kind == Kind::Discoverd {
+                    register_all(&mut keeper).await?;
+                }
+            }
+        };
+        tokio::select! {
+            rate = reads => rate,
+            failed = kept => failed,
+        }
+    }
+
+    /// What one request cost at such a rate, µs, when all took so many seconds of processor time.
+    pub(crate) fn micros(&self, rate: f64, taken: f64) -> f64 {
+        taken * 1e6 / (rate * self.span.as_secs_f64())
     }
 
     async fn rate(
@@ -94,19 +117,16 @@ impl Load {
         Ok(done.load(Ordering::Relaxed) as f64 / self.span.as_secs_f64())
     }
 
-    /// From before a write to its arrival at a watcher: median and 99th percentile in milliseconds. Watchers are
-    /// at all members alike, a single one at each for a third of the time: at the leader a change is seen earlier.
-    pub(crate) async fn watch(&self, watchers: usize) -> anyhow::Result<(f64, f64)> {
+    /// From before each write to its arrival at each watcher, milliseconds. Watchers are at all members
+    /// alike, a single one at each for a third of the time: at the leader a change is seen earlier.
+    pub(crate) async fn watch(&self, watchers: usize) -> anyhow::Result<Series> {
         let places = if watchers < MEMBERS { MEMBERS } else { 1 };
-        let mut all = Vec::new();
+        let mut all = Series::default();
         for first in 0..places {
             let span = self.span / u32::try_from(places)?;
-            all.extend(self.watch_from(watchers, self.leader + first, span).await?);
+            self.watch_from(watchers, self.leader + first, span, &mut all).await?;
         }
-        all.sort_by(f64::total_cmp);
-        let at = |share: usize| all.get(all.len() * share / 100).copied();
-        let both = at(50).zip(at(99));
-        both.context("no change was seen")
+        Ok(all)
     }
 
     /// What every change took to every watcher, the first of which is at this member, the second at the next.
@@ -115,7 +135,8 @@ impl Load {
         watchers: usize,
         first: usize,
         span: Duration,
-    ) -> anyhow::Result<Vec<f64>> {
+        all: &mut Series,
+    ) -> anyhow::Result<()> {
         let mut streams = Vec::new();
         for number in 0..watchers {
             let mut client = Client::connect(self.kind, ip((first + number) % MEMBERS)).await?;
@@ -139,11 +160,10 @@ impl Load {
         }
         // This one ends the watchers.
         writer.write(0, &stamp(self.started)).await?;
-        let mut all = Vec::new();
         while let Some(times) = tasks.join_next().await {
-            all.extend(times??);
+            times??.into_iter().for_each(|time| all.add(time));
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Registers so many instances.
@@ -190,6 +210,14 @@ impl Load {
         }
         Ok(sent as f64 / self.span.as_secs_f64())
     }
+}
+
+/// What readers look for.
+async fn register_all(client: &mut Client) -> anyhow::Result<()> {
+    for number in 0..CLIENTS {
+        client.write(number, &format!("{:0DIGITS$}", 0)).await?;
+    }
+    Ok(())
 }
 
 /// Nanoseconds since the start, in as many digits as the largest has.

@@ -20,6 +20,10 @@ use store::Kind;
 const CLIENTS: usize = 64;
 /// Services with heartbeats in the last part.
 const INSTANCES: usize = 10_000;
+/// How many watch at once.
+const WATCHERS: [usize; 2] = [1, 100];
+/// How many of a hundred writes are seen earlier than what is called late.
+const LATE: usize = 99;
 
 /// What one store did in all rounds.
 #[derive(Default)]
@@ -27,39 +31,80 @@ struct Figures {
     lone_writes: Series,
     writes: Series,
     reads: Series,
-    /// Median and 99th percentile, milliseconds, with one watcher and with a hundred.
-    watch: [(Series, Series); 2],
+    /// With one watcher and with a hundred.
+    watch: [Watch; 2],
     /// Processor time of all members, µs: of one registration and of one read of the busy rounds. It
     /// means something on a busy machine too.
     write_cost: Series,
     read_cost: Series,
 }
 
-pub(crate) fn measure(rounds: usize, seconds: u64) {
+/// Watch latencies, milliseconds.
+#[derive(Default)]
+struct Watch {
+    /// Of each round.
+    median: Series,
+    late: Series,
+    /// Of every write of all rounds: two or three writes of a round decide its 99th percentile.
+    all: Series,
+}
+
+impl Watch {
+    fn add(&mut self, round: &Series) {
+        self.median.add(round.median());
+        self.late.add(round.percentile(LATE));
+        self.all.append(round);
+    }
+}
+
+pub(crate) fn measure(rounds: usize, seconds: u64, only_watch: bool) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime
-        .context("a runtime")
-        .and_then(|runtime| runtime.block_on(run(rounds, Duration::from_secs(seconds))));
+    let outcome = runtime.context("a runtime").and_then(|runtime| {
+        runtime.block_on(run(rounds, Duration::from_secs(seconds), only_watch))
+    });
     if let Err(error) = outcome {
         panic!("{error:?}");
     }
 }
 
-async fn run(rounds: usize, span: Duration) -> anyhow::Result<()> {
+async fn run(rounds: usize, span: Duration, only_watch: bool) -> anyhow::Result<()> {
     let stores = [Members::start(Kind::Discoverd).await?, Members::start(Kind::Etcd).await?];
+    let loads = stores.each_ref().map(|store| Load::new(store, span));
+    for load in &loads {
+        load.prepare().await?;
+    }
+    let crowds = if only_watch { &WATCHERS[..1] } else { &WATCHERS };
     let mut figures = [Figures::default(), Figures::default()];
     for number in 0..rounds {
         let order = if number % 2 == 0 { [0, 1] } else { [1, 0] };
-        round(&stores, &mut figures, span, order).await?;
+        if !only_watch {
+            throughput(&stores, &loads, &mut figures, order).await?;
+        }
+        for (crowd, watchers) in crowds.iter().enumerate() {
+            for at in order {
+                figures[at].watch[crowd].add(&loads[at].watch(*watchers).await?);
+            }
+        }
     }
-    tell(&figures);
+    if !only_watch {
+        tell_throughput(&figures);
+    }
+    (0..crowds.len()).for_each(|crowd| tell_watch(&figures, crowd));
     let [discoverd, etcd] = stores;
     drop(etcd);
-    let load = Load::new(&discoverd, span * 2);
+    if !only_watch {
+        heartbeats(&discoverd, span * 2).await?;
+    }
+    Ok(())
+}
+
+/// Processor time of many instances that only say that they are there.
+async fn heartbeats(discoverd: &Members, span: Duration) -> anyhow::Result<()> {
+    let load = Load::new(discoverd, span);
     load.register(INSTANCES).await?;
     let before = discoverd.processor_time();
     let answered = load.heartbeats(INSTANCES).await?;
-    let share = (discoverd.processor_time() - before) / (span * 2).as_secs_f64();
+    let share = (discoverd.processor_time() - before) / span.as_secs_f64();
     println!(
         "registry, {INSTANCES} instances: {answered:.0} heartbeats/s, three members take {share:.2} of a processor"
     );
@@ -67,14 +112,12 @@ async fn run(rounds: usize, span: Duration) -> anyhow::Result<()> {
 }
 
 /// Each figure is taken of one store right after the other: the machine may be another one half a minute later.
-async fn round(
+async fn throughput(
     stores: &[Members; 2],
+    loads: &[Load; 2],
     figures: &mut [Figures; 2],
-    span: Duration,
     order: [usize; 2],
 ) -> anyhow::Result<()> {
-    let loads = stores.each_ref().map(|store| Load::new(store, span));
-    let micros = |rate: f64, taken: f64| taken * 1e6 / (rate * span.as_secs_f64());
     for at in order {
         figures[at].lone_writes.add(loads[at].writes(1).await?);
     }
@@ -82,43 +125,44 @@ async fn round(
         let before = stores[at].processor_time();
         let writes = loads[at].writes(CLIENTS).await?;
         figures[at].writes.add(writes);
-        figures[at].write_cost.add(micros(writes, stores[at].processor_time() - before));
+        figures[at].write_cost.add(loads[at].micros(writes, stores[at].processor_time() - before));
     }
     for at in order {
         let before = stores[at].processor_time();
         let reads = loads[at].reads(CLIENTS).await?;
         figures[at].reads.add(reads);
-        figures[at].read_cost.add(micros(reads, stores[at].processor_time() - before));
-    }
-    for (number, watchers) in [1, 100].into_iter().enumerate() {
-        for at in order {
-            let (median, late) = loads[at].watch(watchers).await?;
-            let series = &mut figures[at].watch[number];
-            series.0.add(median);
-            series.1.add(late);
-        }
+        figures[at].read_cost.add(loads[at].micros(reads, stores[at].processor_time() - before));
     }
     Ok(())
 }
 
-fn tell(figures: &[Figures; 2]) {
-    let [ours, theirs] = figures;
-    let line = |what: &str, unit: &str, of: &dyn Fn(&Figures) -> &Series| {
-        let (ours, theirs) = (of(ours), of(theirs));
-        println!("registry, {what}, discoverd: {}", ours.tell(unit));
-        println!("registry, {what}, etcd: {}", theirs.tell(unit));
-        println!("registry, {what}, ratio of medians: {:.2}", ours.median() / theirs.median());
-        println!("registry, {what}, ratio round by round: {}", ours.over(theirs).tell("times"));
-    };
-    line("changed registrations of 1 client", "/s", &|figures| &figures.lone_writes);
-    line("changed registrations of 64 clients", "/s", &|figures| &figures.writes);
-    line("reads of 64 entries by 64 clients", "/s", &|figures| &figures.reads);
-    line("processor time of one of 64 clients' registrations", "µs", &|figures| {
-        &figures.write_cost
-    });
-    line("processor time of one read", "µs", &|figures| &figures.read_cost);
-    line("median watch latency, 1 watcher", "ms", &|figures| &figures.watch[0].0);
-    line("99th percentile, 1 watcher", "ms", &|figures| &figures.watch[0].1);
-    line("median watch latency, 100 watchers", "ms", &|figures| &figures.watch[1].0);
-    line("99th percentile, 100 watchers", "ms", &|figures| &figures.watch[1].1);
+fn tell_throughput(figures: &[Figures; 2]) {
+    compare(figures, "changed registrations of 1 client", "/s", |figures| &figures.lone_writes);
+    compare(figures, "changed registrations of 64 clients", "/s", |figures| &figures.writes);
+    compare(figures, "reads of 64 entries by 64 clients", "/s", |figures| &figures.reads);
+    let what = "processor time of one of 64 clients' registrations";
+    compare(figures, what, "µs", |figures| &figures.write_cost);
+    compare(figures, "processor time of one read", "µs", |figures| &figures.read_cost);
+}
+
+/// The latencies of one of [`WATCHERS`].
+fn tell_watch(figures: &[Figures; 2], crowd: usize) {
+    let watchers = WATCHERS[crowd];
+    let name = |what: &str| format!("{what}, watchers: {watchers}");
+    compare(figures, &name("median watch latency"), "ms", |figures| &figures.watch[crowd].median);
+    compare(figures, &name("99th percentile"), "ms", |figures| &figures.watch[crowd].late);
+    let all = figures.each_ref().map(|figures| &figures.watch[crowd].all);
+    for share in [50, LATE] {
+        let [ours, theirs] = all.map(|all| all.percentile(share));
+        let what = name(&format!("percentile {share} of all rounds' writes"));
+        println!("registry, {what}: {ours:.2} ms, etcd {theirs:.2} ms, ratio {:.2}", ours / theirs);
+    }
+}
+
+fn compare(figures: &[Figures; 2], what: &str, unit: &str, of: impl Fn(&Figures) -> &Series) {
+    let [ours, theirs] = figures.each_ref().map(of);
+    println!("registry, {what}, discoverd: {}", ours.tell(unit));
+    println!("registry, {what}, etcd: {}", theirs.tell(unit));
+    println!("registry, {what}, ratio of medians: {:.2}", ours.median() / theirs.median());
+    println!("registry, {what}, ratio round by round: {}", ours.over(theirs).tell("times"));
 }
