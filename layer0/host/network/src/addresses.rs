@@ -1,15 +1,11 @@
-//! Who has which address, and which addresses rest. Pure: the caller brings the time and keeps the
-//! book on disk.
-//!
-//! Addresses are handed out round-robin, so that one that was given back is used as late as
-//! possible; besides, no other app gets it before its rest is over, because a router that has not
-//! heard of the end yet would send it a stranger's requests. No clock that somebody may set counts: a
-//! rest that an earlier daemon began begins again with the next one.
+//! The book of a host's addresses as it is written down: who has which and what the firewall must know of
+//! them. What is given to whom [`host_job::Addresses`] decides.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use host_job::{Addresses as Book, Held};
 use kit_clock::Mono;
 use kit_ids::{AppId, JobId};
 use serde::{Deserialize, Serialize};
@@ -31,15 +27,6 @@ pub(crate) struct Lease {
     pub(crate) for_builds: Vec<u16>,
 }
 
-/// An address that was given back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Rest {
-    app: Option<AppId>,
-    /// None where an earlier daemon took it back.
-    #[serde(skip)]
-    since: Option<Mono>,
-}
-
 /// Every address of the subnet is in use or rests.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -56,11 +43,42 @@ pub struct NoAddress {
 
 /// The book of a host's addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(from = "Written", into = "Written")]
 pub(crate) struct Addresses {
+    book: Book,
+    /// Of every job in the book.
+    leases: BTreeMap<JobId, Lease>,
+}
+
+/// How it is written.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Written {
     leases: BTreeMap<JobId, Lease>,
     resting: BTreeMap<Ipv4Addr, Rest>,
     last: Option<Ipv4Addr>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Rest {
+    app: Option<AppId>,
+}
+
+impl From<Written> for Addresses {
+    fn from(Written { leases, resting, last }: Written) -> Self {
+        let held = |lease: &Lease| Held { ip: lease.ip, app: lease.app.clone() };
+        let held = leases.iter().map(|(job, lease)| (job.clone(), held(lease)));
+        let resting = resting.into_iter().map(|(ip, rest)| (ip, rest.app));
+        let book = Book::read(held, resting, last);
+        Self { book, leases }
+    }
+}
+
+impl From<Addresses> for Written {
+    fn from(Addresses { book, leases }: Addresses) -> Self {
+        let resting = book.resting().map(|(ip, app)| (ip, Rest { app: app.cloned() })).collect();
+        Self { leases, resting, last: book.last() }
+    }
 }
 
 impl Addresses {
@@ -79,19 +97,17 @@ impl Addresses {
         if let Some(lease) = self.leases.get(&request.job) {
             return Ok(lease.clone());
         }
-        self.resting.retain(|_, resting| now.since(*resting.since.get_or_insert(now)) < rest);
-        let ip = self.next_free(request.app.as_ref(), subnet).ok_or_else(|| NoAddress {
+        let (job, app) = (&request.job, request.app.clone());
+        let ip = self.book.give(job, app.as_ref(), subnet.for_jobs(), rest, now);
+        let ip = ip.map_err(|full| NoAddress {
             block: subnet.block(),
-            in_use: self.leases.len(),
-            resting: self.resting.len(),
+            in_use: full.in_use,
+            resting: full.resting,
         })?;
-        self.resting.remove(&ip);
-        self.last = Some(ip);
         let allow = request.allow.iter().copied().collect();
         let for_builds = request.for_builds.iter().copied().collect();
-        let (partition, app) = (request.partition, request.app.clone());
-        let lease = Lease { ip, partition, app, allow, for_builds };
-        self.leases.insert(request.job.clone(), lease.clone());
+        let lease = Lease { ip, partition: request.partition, app, allow, for_builds };
+        self.leases.insert(job.clone(), lease.clone());
         Ok(lease)
     }
 
@@ -105,33 +121,14 @@ impl Addresses {
 
     /// Takes a job's address back; it rests from now on.
     pub(crate) fn release(&mut self, job: &JobId, now: Mono) -> Option<Lease> {
-        let lease = self.leases.remove(job)?;
-        let rest = Rest { app: lease.app.clone(), since: Some(now) };
-        self.resting.insert(lease.ip, rest);
-        Some(lease)
-    }
-
-    /// The first address after the last one given, wrapping, that nobody has and that does not rest
-    /// for another app.
-    fn next_free(&self, app: Option<&AppId>, subnet: Subnet) -> Option<Ipv4Addr> {
-        let (first, end) = (u32::from(subnet.network()), u32::from(subnet.broadcast()));
-        let size = end - first;
-        let in_subnet = |ip: &Ipv4Addr| subnet.contains(*ip);
-        let start = self.last.filter(in_subnet).map_or(0, |last| u32::from(last) - first);
-        let taken: std::collections::BTreeSet<_> = self.leases.values().map(|l| l.ip).collect();
-        let free = |ip: &Ipv4Addr| {
-            let rest = self.resting.get(ip);
-            let own = |rest: &Rest| app.is_some() && rest.app.as_ref() == app;
-            subnet.is_for_jobs(*ip) && !taken.contains(ip) && rest.is_none_or(own)
-        };
-        (1..=size).map(|step| Ipv4Addr::from(first + (start + step) % size)).find(free)
+        self.book.take_back(job, now);
+        self.leases.remove(job)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     const REST: Duration = Duration::from_secs(60);
 
@@ -139,30 +136,20 @@ mod tests {
         Mono::from_origin(Duration::from_secs(seconds))
     }
 
-    fn job(number: usize) -> JobId {
-        format!("host1-{number}").parse().unwrap()
-    }
-
-    fn app(number: u8) -> AppId {
-        format!("00000000-0000-4000-8000-0000000000{number:02x}").parse().unwrap()
-    }
-
     fn request(number: usize, owner: u8) -> JobRequest {
-        JobRequest::new(job(number), Partition::User).of_app(app(owner))
-    }
-
-    fn small() -> Subnet {
-        "10.0.0.1/29".parse().unwrap()
+        let app = format!("00000000-0000-4000-8000-0000000000{owner:02x}").parse().unwrap();
+        let job = format!("host1-{number}").parse().unwrap();
+        JobRequest::new(job, Partition::User).of_app(app)
     }
 
     #[test]
-    fn addresses_go_round_and_skip_the_bridge_and_the_ends() {
-        let mut book = Addresses::default();
+    fn a_full_subnet_says_so_and_its_ends_are_nobodys() {
+        let (mut book, subnet) = (Addresses::default(), "10.0.0.1/29".parse().unwrap());
         let given: Vec<_> = (0..5)
-            .map(|n| book.lease(&request(n, 1), small(), REST, at(0)).unwrap().ip.octets()[3])
+            .map(|n| book.lease(&request(n, 1), subnet, REST, at(0)).unwrap().ip.octets()[3])
             .collect();
         assert_eq!(given, [2, 3, 4, 5, 6]);
-        let full = book.lease(&request(9, 1), small(), REST, at(0)).unwrap_err();
+        let full = book.lease(&request(9, 1), subnet, REST, at(0)).unwrap_err();
         assert_eq!(
             full.to_string(),
             "no free address in 10.0.0.0/29: 5 in use, 0 resting after a job of another app"
@@ -170,67 +157,22 @@ mod tests {
     }
 
     #[test]
-    fn asking_twice_gives_the_same_address() {
-        let mut book = Addresses::default();
-        let first = book.lease(&request(1, 1), small(), REST, at(0)).unwrap();
-        assert_eq!(book.lease(&request(1, 1), small(), REST, at(5)).unwrap(), first);
-    }
-
-    #[test]
-    fn an_address_rests_before_a_stranger_gets_it() {
-        let mut book = Addresses::default();
-        let tiny: Subnet = "10.0.0.1/30".parse().unwrap();
-        book.lease(&request(1, 1), tiny, REST, at(0)).unwrap();
-        book.release(&job(1), at(10));
-        assert!(book.lease(&request(2, 2), tiny, REST, at(69)).is_err(), "59 s are too short");
-        assert!(book.lease(&request(3, 1), tiny, REST, at(11)).is_ok(), "its own app may");
-        book.release(&job(3), at(20));
-        assert!(book.lease(&request(2, 2), tiny, REST, at(80)).is_ok());
-    }
-
-    #[test]
-    fn a_rest_begins_again_with_the_next_daemon() {
-        let mut book = Addresses::default();
-        let tiny: Subnet = "10.0.0.1/30".parse().unwrap();
-        book.lease(&request(1, 1), tiny, REST, at(500)).unwrap();
-        book.release(&job(1), at(500));
+    fn what_an_earlier_daemon_wrote_is_read() {
+        let subnet = "10.0.0.1/30".parse().unwrap();
+        let written = r#"{
+            "leases": {},
+            "resting": {"10.0.0.2": {"app": "00000000-0000-4000-8000-000000000001"}},
+            "last": "10.0.0.2"
+        }"#;
+        let mut book: Addresses = serde_json::from_str(written).unwrap();
+        let again = serde_json::to_value(&book).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(written).unwrap());
+        assert!(book.lease(&request(2, 2), subnet, REST, at(1)).is_err());
+        assert!(book.lease(&request(2, 2), subnet, REST, at(60)).is_err(), "its rest began at 1");
+        let lease = book.lease(&request(2, 2), subnet, REST, at(61)).unwrap();
         let written = serde_json::to_string(&book).unwrap();
         let mut book: Addresses = serde_json::from_str(&written).unwrap();
-        assert!(book.lease(&request(2, 2), tiny, REST, at(1)).is_err());
-        assert!(book.lease(&request(2, 2), tiny, REST, at(60)).is_err());
-        assert!(book.lease(&request(2, 2), tiny, REST, at(61)).is_ok());
-    }
-
-    proptest! {
-        #[test]
-        fn no_two_jobs_share_an_address_and_strangers_wait(
-            steps in prop::collection::vec((0_usize..12, 1_u8..4, any::<bool>(), 0_u64..40), 1..120),
-        ) {
-            let (mut book, mut now) = (Addresses::default(), 0);
-            let mut given_back: BTreeMap<Ipv4Addr, (u8, u64)> = BTreeMap::new();
-            let mut owners: BTreeMap<usize, u8> = BTreeMap::new();
-            for (number, owner, take, wait) in steps {
-                now += wait;
-                if !take {
-                    if let Some(lease) = book.release(&job(number), at(now)) {
-                        given_back.insert(lease.ip, (owners[&number], now));
-                    }
-                    continue;
-                }
-                let had = book.leases().contains_key(&job(number));
-                let Ok(lease) = book.lease(&request(number, owner), small(), REST, at(now)) else { continue };
-                prop_assert!(small().is_for_jobs(lease.ip));
-                if !had {
-                    owners.insert(number, owner);
-                    if let Some((before, since)) = given_back.get(&lease.ip) {
-                        prop_assert!(*before == owner || now - since >= 60);
-                    }
-                }
-                let mut all: Vec<_> = book.leases().values().map(|lease| lease.ip).collect();
-                all.sort();
-                all.dedup();
-                prop_assert_eq!(all.len(), book.leases().len());
-            }
-        }
+        assert_eq!(book.lease(&request(2, 2), subnet, REST, at(0)).unwrap(), lease);
+        assert!(book.lease(&request(3, 3), subnet, REST, at(0)).is_err());
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use host_job::Block;
+
 use crate::overlay::Range;
 
 /// The bridge's address inside the block of addresses that a host's jobs get theirs from.
@@ -68,9 +70,10 @@ impl Subnet {
         Range::around(self.bridge_ip, self.prefix_len).expect("a prefix length of at most 30")
     }
 
-    /// Whether a job may have `ip`.
-    pub fn is_for_jobs(self, ip: Ipv4Addr) -> bool {
-        self.network() < ip && ip < self.broadcast() && ip != self.bridge_ip
+    /// What its jobs get their addresses from: all between its ends but the bridge's.
+    pub(crate) fn for_jobs(self) -> Block {
+        let (first, last) = (u32::from(self.network()) + 1, u32::from(self.broadcast()) - 1);
+        Block { first: first.into(), last: last.into(), bridge: self.bridge_ip }
     }
 
     /// Whether `ip` lies between the first and the last address.
@@ -127,7 +130,8 @@ mod tests {
         assert_eq!(subnet.block(), "100.100.12.0/24");
         assert_eq!(subnet.to_string(), "100.100.12.1/24");
         assert_eq!(subnet.broadcast(), Ipv4Addr::new(100, 100, 12, 255));
-        assert!(!subnet.is_for_jobs(subnet.bridge_ip()));
+        let [first, last] = [1, 254].map(|end| Ipv4Addr::new(100, 100, 12, end));
+        assert_eq!(subnet.for_jobs(), Block { first, last, bridge: first });
     }
 
     #[test]

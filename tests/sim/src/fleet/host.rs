@@ -1,8 +1,10 @@
-//! A host: its disk, what it holds, and what it takes. See `lives` for its jobs, `power` for its ends.
+//! A host: its disk, what it holds, and what it takes. See `lives` for its jobs, `addresses` for theirs, `power`
+//! for its ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
-use host_job::{Change, Event as Happened, Ledger, Life, Reservation};
+use host_job::{Addresses, Change, Event as Happened, Ledger, Life, Reservation};
 use kit_clock::Wall;
 use kit_ids::JobId;
 use kit_units::{Bytes, Millicpu};
@@ -39,6 +41,7 @@ pub(super) struct Program {
     pub(super) number: u64,
     pub(super) process: ProcessName,
     pub(super) root: JobId,
+    pub(super) ip: Ipv4Addr,
 }
 
 #[derive(Debug)]
@@ -59,6 +62,11 @@ pub(super) struct Host {
     pub(super) ledger: Ledger,
     pub(super) disk: Disk<BTreeMap<JobId, Record>>,
     pub(super) programs: BTreeMap<JobId, Program>,
+    /// As its daemon has it in memory.
+    pub(super) addresses: Addresses,
+    pub(super) addresses_on_disk: Disk<Addresses>,
+    /// What the kernel has: links of jobs, whether their daemon lives or not.
+    pub(super) links: BTreeSet<JobId>,
 }
 
 impl Host {
@@ -77,6 +85,9 @@ impl Host {
             ledger: Ledger::new(capacity()),
             disk: Disk::default(),
             programs: BTreeMap::new(),
+            addresses: Addresses::default(),
+            addresses_on_disk: Disk::default(),
+            links: BTreeSet::new(),
         }
     }
 

@@ -15,8 +15,13 @@ impl World {
             return;
         }
         host.disk.sync();
-        let takes = self.stage.random.millis(20, 1500);
-        self.stage.after(takes, Event::Begin { host: number, boot, job });
+        if self.give_address(number, &job) {
+            let takes = self.stage.random.millis(20, 1500);
+            self.stage.after(takes, Event::Begin { host: number, boot, job });
+        } else {
+            let reason = "no free address".to_owned();
+            self.note_word(number, &job, Happened::Failed { reason });
+        }
     }
 
     pub(super) fn begin(&mut self, number: usize, boot: u64, job: &JobId) {
@@ -38,8 +43,10 @@ impl World {
             return self.ended(number, job);
         }
         let (root, process) = (record.root, record.process);
-        self.stage.note(format_args!("host {number}: {job} runs"));
-        host.programs.insert(job.clone(), Program { number: program, process, root });
+        let ip = self.link(number, job, process.as_str());
+        self.stage.note(format_args!("host {number}: {job} runs, {ip}"));
+        let host = &mut self.hosts[number];
+        host.programs.insert(job.clone(), Program { number: program, process, root, ip });
         host.tell(job, Happened::Started, wall);
         host.check();
         self.tell_again(number, job, &Happened::Started);
@@ -79,7 +86,8 @@ impl World {
         let host = &mut self.hosts[number];
         let found = host.programs.iter().find(|(_, running)| running.number == program);
         let Some(job) = found.map(|(job, _)| job.clone()) else { return };
-        host.programs.remove(&job);
+        let Some(program) = host.programs.remove(&job) else { return };
+        self.had_address(&program);
         self.stage.note(format_args!("host {number}: program of {job} ends"));
         // Without a daemon its supervisor keeps the end for the next one.
         if self.hosts[number].up {
@@ -107,6 +115,7 @@ impl World {
         host.disk.sync();
         host.ledger.release(job);
         host.check();
+        self.take_address_back(number, job);
         self.decide(number, job);
     }
 

@@ -1,6 +1,7 @@
 //! Placement and hosts: the real planner decides for hosts that admit by the real ledger, keep jobs'
-//! lives by the real machine and restart what is theirs by the real rule. Programs, disks, and the loop
-//! around the planner are models; the scheduler's own rounds are simulated in its crate.
+//! lives by the real machine, give them addresses by the real book and restart what is theirs by the real
+//! rule. Programs, disks, and the loop around the planner are models; the scheduler's own rounds are
+//! simulated in its crate.
 //!
 //! Two schedulers, at times both at once, know nothing of each other, forget everything when they die,
 //! and send orders that come late, twice or not at all. Hosts lose power, their daemons are killed while
@@ -10,21 +11,24 @@
 //! - the programs of a host never hold more than it has;
 //! - a host keeps what it acknowledged, and no restarted job runs beside its predecessor or twice;
 //! - a job that ended never changes again, however late and often its end and its start are told;
+//! - no two running jobs have the same address, and none has one that a job of another app had a minute before;
 //! - no plan sends a job to a host that takes none, lacks its tags or has just refused its type.
 //!
 //! Promised two and a half minutes after the last fault, and from then on: exactly as many jobs run as are
 //! wanted, and on hosts that take them; fewer only when none of those hosts has room.
 
+mod addresses;
 mod host;
 mod lives;
 mod power;
 mod scheduler;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use host_job::Event as Happened;
-use kit_ids::{HostId, JobId};
+use kit_ids::{AppId, HostId, JobId};
 use kit_units::{Bytes, Millicpu};
 use placement::{Formation, FormationKey, Process, ProcessName};
 
@@ -43,7 +47,7 @@ const STORM: Storm = Storm {
     slower: 1,
 };
 
-/// The types of the one app.
+/// The types of the one app. For addresses each counts as an app of its own.
 const WEB: &str = "web";
 const BIG: &str = "big";
 const FAST: &str = "fast";
@@ -103,6 +107,11 @@ enum Event {
         boot: u64,
         job: JobId,
     },
+    /// What a host wrote of its addresses is on its disk.
+    AddressesSynced {
+        host: usize,
+        boot: u64,
+    },
     ProgramEnds {
         host: usize,
         program: u64,
@@ -132,6 +141,8 @@ struct World {
     hosts: Vec<Host>,
     schedulers: Vec<Scheduler>,
     wanted: BTreeMap<&'static str, u32>,
+    /// Addresses that jobs had: of which app the last one was, and when it ended.
+    had: BTreeMap<Ipv4Addr, (AppId, Duration)>,
     /// Names of jobs and numbers of programs.
     names: u64,
 }
@@ -150,6 +161,7 @@ impl World {
             hosts: (0..hosts).map(|number| Host::new(number, random)).collect(),
             schedulers: (0..2).map(|_| Scheduler::new(random)).collect(),
             wanted: BTreeMap::new(),
+            had: BTreeMap::new(),
             names: 0,
             stage,
         };
@@ -251,6 +263,7 @@ impl Model for World {
             Event::Stop { host, job } => self.stop(host, &job),
             Event::Synced { host, boot, job } => self.synced(host, boot, job),
             Event::Begin { host, boot, job } => self.begin(host, boot, &job),
+            Event::AddressesSynced { host, boot } => self.addresses_synced(host, boot),
             Event::ProgramEnds { host, program } => self.program_ends(host, program),
             Event::Succeed { host, boot, job, quick_ends } => {
                 self.succeed(host, boot, job, quick_ends);

@@ -27,8 +27,12 @@ impl World {
         (host.up, host.powered, host.frozen) = (false, false, false);
         host.boot += 1;
         host.waiting.clear();
-        host.programs.clear();
+        host.links.clear();
         host.disk.crash(&mut self.stage.random);
+        host.addresses_on_disk.crash(&mut self.stage.random);
+        for program in std::mem::take(&mut host.programs).into_values() {
+            self.had_address(&program);
+        }
     }
 
     pub(super) fn power_back(&mut self, number: usize) {
@@ -56,6 +60,8 @@ impl World {
         self.stage.note(format_args!("daemon of host {number} is back"));
         host.up = true;
         host.ledger = Ledger::new(capacity());
+        self.read_addresses(number);
+        let host = &mut self.hosts[number];
         let jobs = host.jobs();
         for (job, record) in jobs.iter().filter(|(_, record)| !record.life.status.has_ended()) {
             host.ledger.adopt(job, reservation(&record.process));
