@@ -33,6 +33,13 @@ enum Component {
     PostgresApi,
 }
 
+impl Arguments {
+    /// Whether all of the cluster waits when this component does: leads are lost, names are not answered.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        matches!(self.component, Component::Discoverd(_))
+    }
+}
+
 /// Starts the chosen component below `tasks`.
 pub(crate) async fn start(arguments: Arguments, tasks: &Tasks) -> anyhow::Result<Running> {
     let (name, running) = match arguments.component {

@@ -3,6 +3,7 @@
 
 mod component;
 mod discoverd;
+mod slice;
 
 use std::time::Duration;
 
@@ -13,13 +14,23 @@ use kit_tasks::{Running, Tasks};
 /// How long components have to end after the process was asked to.
 const GRACE: Duration = Duration::from_secs(20);
 
+fn main() -> anyhow::Result<()> {
+    let command = component::Arguments::parse();
+    kit_telemetry::start();
+    // Before there are threads, which inherit it.
+    if command.is_waited_for()
+        && let Err(error) = slice::shorten()
+    {
+        tracing::info!(%error, "no shorter slice of the processor");
+    }
+    run(command)
+}
+
 /// One worker: what these components do is short and waits for the disk and the network. Handed from thread to
 /// thread, a registration costs discoverd half as much again (docs/benchmarks.md). The router's requests have threads
 /// of their own.
 #[tokio::main(worker_threads = 1)]
-async fn main() -> anyhow::Result<()> {
-    let command = component::Arguments::parse();
-    kit_telemetry::start();
+async fn run(command: component::Arguments) -> anyhow::Result<()> {
     kit_tls::install_provider();
     let tasks = Tasks::root("flynn-core");
     let ended = match component::start(command, &tasks).await {
