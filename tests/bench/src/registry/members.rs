@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use cluster_tests::{PATIENCE, binaries};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::store::{Client, Kind};
 use crate::figures::processor_time;
+
+/// Longer than members that stood still may take to agree on who leads.
+const REST: Duration = Duration::from_secs(2);
 
 /// One cluster.
 #[derive(Debug)]
@@ -49,6 +53,26 @@ impl Members {
         let mut members = Self { kind, leader: 0, children, _dir: dir };
         members.leader = members.wait_for_leader().await?;
         Ok(members)
+    }
+
+    /// Stands still while another store is measured: what it does by itself would be measured too.
+    pub(crate) fn stand_still(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Goes on, and leads again: for a moment nobody had heard of anybody.
+    pub(crate) async fn go_on(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)?;
+        tokio::time::sleep(REST).await;
+        self.leader = self.wait_for_leader().await?;
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        for child in &self.children {
+            kill_process(Pid::from_child(child), signal).context("a member has ended")?;
+        }
+        Ok(())
     }
 
     async fn wait_for_leader(&self) -> anyhow::Result<usize> {

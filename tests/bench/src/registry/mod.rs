@@ -68,21 +68,23 @@ pub(crate) fn measure(rounds: usize, seconds: u64, only_watch: bool) {
 }
 
 async fn run(rounds: usize, span: Duration, only_watch: bool) -> anyhow::Result<()> {
-    let stores = [Members::start(Kind::Discoverd).await?, Members::start(Kind::Etcd).await?];
-    let loads = stores.each_ref().map(|store| Load::new(store, span));
-    for load in &loads {
-        load.prepare().await?;
+    let mut stores = [Members::start(Kind::Discoverd).await?, Members::start(Kind::Etcd).await?];
+    for store in &stores {
+        Load::new(store, span).prepare().await?;
+        store.stand_still()?;
     }
     let crowds = if only_watch { &WATCHERS[..1] } else { &WATCHERS };
     let mut figures = [Figures::default(), Figures::default()];
     for number in 0..rounds {
         let order = if number % 2 == 0 { [0, 1] } else { [1, 0] };
         if !only_watch {
-            throughput(&stores, &loads, &mut figures, order).await?;
+            throughput(&mut stores, span, &mut figures, order).await?;
         }
         for (crowd, watchers) in crowds.iter().enumerate() {
             for at in order {
-                figures[at].watch[crowd].add(&loads[at].watch(*watchers).await?);
+                let series = turn(&mut stores[at], span).await?.watch(*watchers).await?;
+                figures[at].watch[crowd].add(&series);
+                stores[at].stand_still()?;
             }
         }
     }
@@ -90,12 +92,19 @@ async fn run(rounds: usize, span: Duration, only_watch: bool) -> anyhow::Result<
         tell_throughput(&figures);
     }
     (0..crowds.len()).for_each(|crowd| tell_watch(&figures, crowd));
-    let [discoverd, etcd] = stores;
+    let [mut discoverd, etcd] = stores;
     drop(etcd);
     if !only_watch {
+        discoverd.go_on().await?;
         heartbeats(&discoverd, span * 2).await?;
     }
     Ok(())
+}
+
+/// From here on only this store runs.
+async fn turn(store: &mut Members, span: Duration) -> anyhow::Result<Load> {
+    store.go_on().await?;
+    Ok(Load::new(store, span))
 }
 
 /// Processor time of many instances that only say that they are there.
@@ -113,25 +122,30 @@ async fn heartbeats(discoverd: &Members, span: Duration) -> anyhow::Result<()> {
 
 /// Each figure is taken of one store right after the other: the machine may be another one half a minute later.
 async fn throughput(
-    stores: &[Members; 2],
-    loads: &[Load; 2],
+    stores: &mut [Members; 2],
+    span: Duration,
     figures: &mut [Figures; 2],
     order: [usize; 2],
 ) -> anyhow::Result<()> {
     for at in order {
-        figures[at].lone_writes.add(loads[at].writes(1).await?);
+        figures[at].lone_writes.add(turn(&mut stores[at], span).await?.writes(1).await?);
+        stores[at].stand_still()?;
     }
     for at in order {
+        let load = turn(&mut stores[at], span).await?;
         let before = stores[at].processor_time();
-        let writes = loads[at].writes(CLIENTS).await?;
+        let writes = load.writes(CLIENTS).await?;
         figures[at].writes.add(writes);
-        figures[at].write_cost.add(loads[at].micros(writes, stores[at].processor_time() - before));
+        figures[at].write_cost.add(load.micros(writes, stores[at].processor_time() - before));
+        stores[at].stand_still()?;
     }
     for at in order {
+        let load = turn(&mut stores[at], span).await?;
         let before = stores[at].processor_time();
-        let reads = loads[at].reads(CLIENTS).await?;
+        let reads = load.reads(CLIENTS).await?;
         figures[at].reads.add(reads);
-        figures[at].read_cost.add(loads[at].micros(reads, stores[at].processor_time() - before));
+        figures[at].read_cost.add(load.micros(reads, stores[at].processor_time() - before));
+        stores[at].stand_still()?;
     }
     Ok(())
 }
