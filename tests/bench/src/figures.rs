@@ -18,6 +18,10 @@ impl Series {
         sorted
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn append(&mut self, other: &Self) {
         self.0.extend(&other.0);
     }

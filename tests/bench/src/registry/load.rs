@@ -126,6 +126,7 @@ impl Load {
             let span = self.span / u32::try_from(places)?;
             self.watch_from(watchers, self.leader + first, span, &mut all).await?;
         }
+        ensure!(!all.is_empty(), "no change was seen");
         Ok(all)
     }
 

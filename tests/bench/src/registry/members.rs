@@ -13,7 +13,8 @@ use tempfile::TempDir;
 use super::store::{Client, Kind};
 use crate::figures::processor_time;
 
-/// Longer than members that stood still may take to agree on who leads.
+/// Longer than members that stood still may take to agree on who leads: until then the last leader still says
+/// that it does, so that there is nothing to wait for.
 const REST: Duration = Duration::from_secs(2);
 
 /// One cluster.
