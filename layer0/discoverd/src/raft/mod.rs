@@ -1,6 +1,7 @@
 //! One member of the replicated log. The Raft library appears in this module and nowhere else: the rest
 //! of discoverd proposes [`Command`]s and asks who leads.
 
+mod ahead;
 mod command;
 mod contact;
 mod dial;
@@ -24,6 +25,8 @@ mod types;
 #[path = "../../tests/it/fragile.rs"]
 mod fragile;
 #[cfg(test)]
+mod gated;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
@@ -37,6 +40,7 @@ use openraft::error::Fatal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use self::ahead::Majority;
 use self::contact::Contact;
 use self::log::Log;
 use self::machine::Machine;
@@ -193,9 +197,15 @@ impl Node {
         let disk = store.observe();
         let config = Arc::new(library_config(timing).validate().map_err(RaftError::library)?);
         let leader = Arc::default();
-        let network = Network { dialer: Arc::clone(&dialer), store: store.clone() };
+        let majority = Majority::default();
+        let network = Network {
+            dialer: Arc::clone(&dialer),
+            store: store.clone(),
+            majority: majority.clone(),
+        };
         let raft = Raft::new(id, config, network, Log::new(store, id), machine).await;
         let raft = raft.map_err(RaftError::library)?;
+        majority.known_by(raft.metrics());
         let proposals = proposals::start(tasks, raft.clone(), timing.write);
         let (addr, founders) = (addr.to_owned(), Arc::new(peers.iter().cloned().collect()));
         let (changing, store) = (Arc::default(), disk);

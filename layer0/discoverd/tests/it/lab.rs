@@ -144,9 +144,17 @@ impl Lab {
         });
     }
 
+    /// From now on nothing that others answer reaches this server; what it says reaches them.
+    pub(crate) fn deafen(&self, n: N) {
+        self.links.deaf.send_modify(|deaf| {
+            deaf.insert(n);
+        });
+    }
+
     /// Mends all links.
     pub(crate) fn heal(&self) {
         self.links.cut.send_modify(BTreeSet::clear);
+        self.links.deaf.send_modify(BTreeSet::clear);
     }
 
     /// The servers that run.
@@ -253,11 +261,13 @@ fn number(ip: IpAddr) -> Option<N> {
 struct Links {
     /// Servers that reach nobody and that nobody reaches.
     cut: watch::Sender<BTreeSet<N>>,
+    /// Servers that no answer reaches.
+    deaf: watch::Sender<BTreeSet<N>>,
 }
 
 impl Links {
     fn new() -> Self {
-        Self { cut: watch::Sender::new(BTreeSet::new()) }
+        Self { cut: watch::Sender::default(), deaf: watch::Sender::default() }
     }
 
     /// Waits until two servers reach each other.
@@ -265,6 +275,12 @@ impl Links {
         let mut cut = self.cut.subscribe();
         // The sender lives in `self`.
         drop(cut.wait_for(|cut| !cut.contains(&a) && !cut.contains(&b)).await);
+    }
+
+    /// Waits until answers reach this server.
+    async fn hears(&self, n: N) {
+        let mut deaf = self.deaf.subscribe();
+        drop(deaf.wait_for(|deaf| !deaf.contains(&n)).await);
     }
 }
 
@@ -290,18 +306,34 @@ impl Dial for Way {
             far.set_nodelay(true)?;
             relayed.set_nodelay(true)?;
             let ((near_in, near_out), (far_in, far_out)) = (relayed.into_split(), far.into_split());
-            let link = (from, to);
-            tasks.spawn("to", relay(near_in, far_out, links.clone(), link));
-            tasks.spawn("from", relay(far_in, near_out, links, link));
+            let there = links.clone();
+            let to_open = move || {
+                let links = there.clone();
+                async move { links.open(from, to).await }
+            };
+            let back_open = move || {
+                let links = links.clone();
+                async move {
+                    links.open(from, to).await;
+                    links.hears(from).await;
+                }
+            };
+            tasks.spawn("to", relay(near_in, far_out, to_open));
+            tasks.spawn("from", relay(far_in, near_out, back_open));
             Ok(near)
         })
     }
 }
 
-async fn relay(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, links: Links, link: (N, N)) {
+/// Passes bytes on, each time once it is let.
+async fn relay<F: Future<Output = ()>>(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    let_on: impl Fn() -> F,
+) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        links.open(link.0, link.1).await;
+        let_on().await;
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }

@@ -77,6 +77,35 @@ async fn a_leader_that_is_cut_off_takes_no_writes_and_answers_reads() {
 }
 
 #[tokio::test]
+async fn two_of_three_tell_of_a_write_before_the_leader_hears_that_they_have_it() {
+    let lab = Lab::running(3).await;
+    let leader = lab.leader().await;
+    lab.client(leader).add_service("web", ServiceConfig::default()).await.unwrap();
+    lab.client(leader).put_instance("web", &instance(1)).await.unwrap();
+    all_equal(&lab, 1).await;
+    lab.deafen(leader);
+    let (second, written) = (instance(2), std::cell::Cell::new(false));
+    let write = async {
+        assert_eq!(put(&lab, leader, &second).await, 200);
+        assert!(written.get(), "the leader answered before it heard of the others");
+    };
+    let seen = async {
+        for n in others(&lab, leader) {
+            until("news at the others", async || {
+                lab.client(n).instances("web").await.unwrap().len() == 2
+            })
+            .await;
+        }
+        let known = lab.ask(leader, "GET", "/services/web/instances", "").await;
+        assert!(!known.body.contains(&second.addr), "the leader heard nothing: {known:?}");
+        written.set(true);
+        lab.heal();
+    };
+    tokio::join!(write, seen);
+    all_equal(&lab, 2).await;
+}
+
+#[tokio::test]
 async fn a_follower_that_comes_and_goes_costs_the_others_nothing() {
     let lab = Lab::running(3).await;
     let leader = lab.leader().await;
