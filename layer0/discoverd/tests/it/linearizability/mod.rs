@@ -1,5 +1,5 @@
 //! Clients compare and swap metadata on three servers of which one after another is killed, made to stand
-//! still or cut off; what they were answered must fit one order of events.
+//! still, cut off or made deaf; what they were answered must fit one order of events.
 
 mod checker;
 
@@ -232,7 +232,7 @@ async fn fault(lab: &mut Lab, random: &mut StdRng) -> String {
     let any: N = random.random_range(1..=3);
     let target = leader.filter(|_| random.random()).unwrap_or(any);
     let lasts = Duration::from_millis(random.random_range(500..4_000));
-    let kind = random.random_range(0..3);
+    let kind = random.random_range(0..4);
     match kind {
         0 => {
             lab.kill(target);
@@ -244,13 +244,19 @@ async fn fault(lab: &mut Lab, random: &mut StdRng) -> String {
             tokio::time::sleep(lasts).await;
             lab.resume(target);
         }
-        _ => {
+        2 => {
             lab.isolate(target);
             tokio::time::sleep(lasts).await;
             lab.heal();
         }
+        _ => {
+            // What it leads goes on without its hearing of it.
+            lab.deafen(target);
+            tokio::time::sleep(lasts).await;
+            lab.heal();
+        }
     }
-    format!("{} of {target} for {lasts:?}", ["kill", "pause", "partition"][kind])
+    format!("{} of {target} for {lasts:?}", ["kill", "pause", "partition", "deafness"][kind])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
