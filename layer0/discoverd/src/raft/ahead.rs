@@ -2,9 +2,9 @@
 //!
 //! A leader whose disk has an entry before the other member has answered says at once that the entry is
 //! committed, if the two of them are a majority: who accepts the message has the entry on its own disk, as
-//! messages are taken in their order. So it tells its watchers then, and not only when its answer was
-//! heard, counted, and told back. To the other member this is the message the library sends after that,
-//! so the library is given this one's answer.
+//! the library (openraft 0.9) takes no message before the last one's entries are there. So it tells its
+//! watchers then, and not only when its answer was heard, counted, and told back. To the other member this
+//! is the message the library sends after that, so the library is given this one's answer.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

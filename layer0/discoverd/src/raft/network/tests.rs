@@ -115,6 +115,12 @@ impl Other {
         frame::write(self.stream().await, &bytes).await.unwrap();
     }
 
+    /// Hears of one entry, up to where all is committed, and answers at once.
+    async fn takes(&mut self, index: u64, upto: Option<LogId>) {
+        assert_eq!(self.hears().await, (vec![index], upto));
+        self.answers(AppendEntriesResponse::Success).await;
+    }
+
     /// Hears of entry 0 and that it is committed, and answers the first.
     async fn follows(&mut self) {
         assert_eq!(self.hears().await, (vec![0], None));
@@ -161,11 +167,7 @@ async fn an_answer_that_nobody_asked_for_is_not_the_next_ones() {
 #[tokio::test]
 async fn nothing_is_told_ahead_that_two_have_of_five() {
     let (mut leader, mut other) = pair(5).await;
-    let follow = async {
-        assert_eq!(other.hears().await, (vec![0], None));
-        other.answers(AppendEntriesResponse::Success).await;
-    };
-    tokio::join!(leader.tell(append(&[own(0)], None)), follow);
+    tokio::join!(leader.tell(append(&[own(0)], None)), other.takes(0, None));
     assert!(!leader.is_ahead());
 }
 
@@ -174,11 +176,7 @@ async fn nothing_is_told_ahead_that_is_not_on_the_leaders_disk() {
     let (mut leader, mut other) = pair(3).await;
     leader.gate.set(false);
     leader.add(1).await;
-    let follow = async {
-        assert_eq!(other.hears().await, (vec![1], id(0)));
-        other.answers(AppendEntriesResponse::Success).await;
-    };
-    tokio::join!(leader.tell(append(&[own(1)], id(0))), follow);
+    tokio::join!(leader.tell(append(&[own(1)], id(0))), other.takes(1, id(0)));
     assert!(!leader.is_ahead());
 }
 
@@ -187,11 +185,7 @@ async fn a_newer_entry_brings_the_news_itself() {
     let (mut leader, mut other) = pair(3).await;
     leader.gate.set(false);
     leader.add(1).await;
-    let follow = async {
-        assert_eq!(other.hears().await, (vec![0], None));
-        other.answers(AppendEntriesResponse::Success).await;
-    };
-    tokio::join!(leader.tell(append(&[own(0)], None)), follow);
+    tokio::join!(leader.tell(append(&[own(0)], None)), other.takes(0, None));
     assert!(!leader.is_ahead());
 }
 
